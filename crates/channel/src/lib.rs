@@ -1,0 +1,1 @@
+//! The shared-memory link between the router and one worker.

@@ -1,0 +1,1 @@
+//! HTTP bytes to events and back.
