@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use channel::message::{self, FieldsWriter, Payload, Reason, Request, RequestLine};
+use channel::message::{FieldsWriter, Payload, Reason, Request, RequestLine};
 use wire::{BodyReader, Framing, HeadReader, Reject, Version};
 
 use crate::client::Client;
@@ -24,6 +24,7 @@ use crate::options::seconds;
 use crate::response::Wanted;
 use crate::socket::Socket;
 use crate::spool::{Gathered, Spool};
+use crate::trust::{self, Scheme, Verdict};
 
 /// How much is read at a time while a head is awaited, in bytes.
 const HEAD_ROOM: usize = 8 * 1024;
@@ -75,6 +76,12 @@ impl From<Reject> for End {
     }
 }
 
+impl From<trust::Refused> for End {
+    fn from(refused: trust::Refused) -> Self {
+        Self::Refused(400, refused.reason())
+    }
+}
+
 /// What the head of a request asks for.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
@@ -104,6 +111,8 @@ pub(crate) struct Connection {
     /// The body that is passed on while it arrives.
     body: Option<BodyReader>,
     body_since: Instant,
+    /// A part of it that waits for room in the ring, and whether it is the last.
+    part: Option<(Vec<u8>, bool)>,
 }
 
 impl Connection {
@@ -113,7 +122,7 @@ impl Connection {
         let socket = Socket::new(fd)?;
         let (key, client) = router.clients.add();
         let settings = router.settings();
-        let trusted = settings.trust.peer(peer.address.map(|address| address.ip()));
+        let trusted = settings.trust.believes(peer.address.map(|address| address.ip()));
         Ok(Self {
             exchange: Exchange::new(client.clone()),
             settings,
@@ -130,6 +139,7 @@ impl Connection {
             blocked: None,
             body: None,
             body_since: Instant::now(),
+            part: None,
         })
     }
 
@@ -171,6 +181,7 @@ impl Connection {
             self.flush().await?;
         }
         self.body = None;
+        self.part = None;
         self.exchange.upload.set(Upload::default());
         if !reader.is_done() {
             if settings.options.streams {
@@ -223,6 +234,7 @@ impl Connection {
                     let now = Instant::now();
                     since = Some(now);
                     self.exchange.times.set(Times { received: now, queued: now, handed: now, last_byte: now });
+                    self.exchange.message.borrow_mut().clear();
                     self.client.set_idle(None);
                 }
                 match self.reader.read(unread, &settings.limits) {
@@ -306,16 +318,19 @@ impl Connection {
         if settings.options.streams && head.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
             return Err(End::Refused(501, "websockets are not implemented"));
         }
-        let forwarded = settings.trust.review(self.trusted, head.fields())?;
+        let mut told = settings.trust.request(self.trusted, Scheme::Http);
+        for (name, value) in head.fields() {
+            told.field(name, value)?;
+        }
         let mut message = self.exchange.message.borrow_mut();
         let line = RequestLine {
             version: if head.version == Version::Http11 { 11 } else { 10 },
-            https: forwarded.https,
+            https: told.scheme() == Scheme::Https,
             method: head.method,
             target: head.target,
             path: head.path,
             query: head.query,
-            script_name: forwarded.script_name.unwrap_or_default(),
+            script_name: told.script_name().unwrap_or_default(),
             peer: self.peer.text.as_bytes(),
             peer_port: self.peer.address.map_or(0, |address| address.port()),
             server: self.peer.server.address.as_bytes(),
@@ -329,7 +344,7 @@ impl Connection {
         Request::start(&mut message, &line).map_err(too_large)?;
         let mut fields = FieldsWriter::new(&mut message);
         for (name, value) in head.fields() {
-            if !settings.trust.passes(self.trusted, name) {
+            if told.field(name, value)? == Verdict::Drop {
                 continue;
             }
             let value = match head.authority {
@@ -490,26 +505,53 @@ impl Connection {
 
     /// Pass on a body while it arrives. Ready when all of it is passed on.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let settings = self.settings.clone();
         loop {
-            let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
             if !matches!(self.exchange.place.get(), Place::Held(..)) {
-                // Still in the queue: the client is watched for leaving, as far as there is room.
-                return Poll::Pending;
+                // Still in the queue.
+                return self.poll_watch(cx);
             }
-            let mut upload = self.exchange.upload.get();
-            let unread = self.input.get(self.at..).unwrap_or_default();
-            if !unread.is_empty() {
-                if upload.window == 0 {
+            if let Some((part, last)) = self.part.take() {
+                if !self.router.upload(&self.exchange, &part, last) {
+                    self.part = Some((part, last));
+                    self.client.set_deadline(None);
                     return Poll::Pending;
                 }
-                let most = usize::try_from(upload.window).unwrap_or(UPLOAD_PART).min(UPLOAD_PART);
-                let part = unread.get(..most.min(unread.len())).unwrap_or_default();
-                let _ = (part, body);
+                if last {
+                    self.body = None;
+                    self.client.set_deadline(None);
+                }
             }
+            let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
+            let mut upload = self.exchange.upload.get();
+            if upload.window == 0 {
+                // The application takes its time: that is not the client's fault.
+                self.client.set_deadline(None);
+                return self.poll_watch(cx);
+            }
+            let unread = self.input.get(self.at..).unwrap_or_default();
+            if unread.is_empty() {
+                self.client.set_deadline(rate_deadline(self.body_since, body.received(), settings.options.body_rate));
+                if ready!(self.poll_fill(cx, BODY_ROOM))? == 0 {
+                    return Poll::Ready(Err(End::Quiet));
+                }
+                continue;
+            }
+            let most = usize::try_from(upload.window).unwrap_or(UPLOAD_PART).min(UPLOAD_PART).min(unread.len());
+            let unread = unread.get(..most).unwrap_or_default();
+            let step = body.read(unread, &settings.limits)?;
+            let data = unread.get(step.data.clone()).unwrap_or_default();
+            let limit = settings.options.limit_request_body;
+            if limit > 0 && body.received() > limit {
+                return Poll::Ready(Err(End::Refused(413, "body larger than limit_request_body")));
+            }
+            if !data.is_empty() || step.done {
+                self.part = Some((data.to_vec(), step.done));
+            }
+            upload.window = upload.window.saturating_sub(data.len() as u64);
             upload.begun = true;
             self.exchange.upload.set(upload);
-            let _ = cx;
-            return Poll::Pending;
+            self.at += step.consumed;
         }
     }
 
@@ -521,10 +563,7 @@ impl Connection {
         let cut = response.is_cut();
         drop(response);
         let unfinished = self.body.take().is_some();
-        if Rc::strong_count(&self.exchange) > 1 {
-            // A worker still has the old one.
-            self.exchange = Exchange::new(self.client.clone());
-        }
+        self.drop_exchange(Reason::ClientLeft);
         if keeps && !unfinished && !self.ended {
             return Ok(());
         }
@@ -534,8 +573,24 @@ impl Connection {
         Err(End::Quiet)
     }
 
+    /// Nobody waits for this response any more: have a fresh exchange if the old one is still known
+    /// elsewhere.
+    fn drop_exchange(&mut self, reason: Reason) {
+        self.router.abandon(&self.exchange, reason);
+        if Rc::strong_count(&self.exchange) > 1 {
+            let times = self.exchange.times.get();
+            self.exchange = Exchange::new(self.client.clone());
+            self.exchange.times.set(times);
+        }
+    }
+
     /// Answer a request that is not served, and close.
     async fn refuse(&mut self, status: u16, reason: &'static str) {
+        if self.exchange.response.borrow().has_begun() && self.exchange.place.get() != Place::Home {
+            // It has an answer already, in part: nothing can be said any more.
+            return;
+        }
+        self.drop_exchange(Reason::ClientLeft);
         self.router.log.debug(format_args!("Invalid request from ip={}: {reason}", self.peer.text));
         self.router.with_server(|server| {
             let mut response = self.exchange.response.borrow_mut();

@@ -7,15 +7,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use channel::Violation;
 use channel::message;
 use tokio::sync::Notify;
 
-use crate::access_log::Format;
+use crate::access_log::{AccessLog, Entry};
+use crate::buffers::Buffers;
 use crate::client::Clients;
 use crate::clock::Clock;
+use crate::connection::Peer;
 use crate::control::{Control, Report};
 use crate::exchange::{Exchange, Place};
 use crate::logs::{AccessFile, ErrorLog};
@@ -31,7 +33,7 @@ pub(crate) struct Settings {
     pub options: Options,
     pub limits: wire::Limits,
     pub trust: Trust,
-    pub access: Option<(Format, AccessFile)>,
+    pub access: Option<(AccessLog, AccessFile)>,
 }
 
 impl Settings {
@@ -41,7 +43,7 @@ impl Settings {
         let access = match options.accesslog.as_deref() {
             None | Some("") => None,
             Some(path) => {
-                let format = Format::compile(&options.access_log_format).map_err(|error| error.to_string())?;
+                let format = AccessLog::compile(&options.access_log_format)?;
                 let file =
                     AccessFile::open(path).map_err(|error| format!("the access log {path} cannot be opened: {error}"))?;
                 Some((format, file))
@@ -62,12 +64,9 @@ impl Settings {
 }
 
 fn trust(options: &Options) -> Result<Trust, String> {
-    Trust::from_options(
-        &options.forwarded_allow_ips,
-        &options.secure_scheme_headers,
-        &options.forwarder_headers,
-        &options.header_map,
-    )
+    let secure: Vec<_> = options.secure_scheme_headers.clone().into_iter().collect();
+    let (allowed, headers) = (&options.forwarded_allow_ips, &options.forwarder_headers);
+    Trust::from_options(allowed, &secure, headers, &options.header_map)
 }
 
 /// How the router is ending.
@@ -84,7 +83,7 @@ pub(crate) enum Ending {
 pub(crate) struct Router {
     settings: RefCell<Rc<Settings>>,
     pub log: ErrorLog,
-    pub clock: Clock,
+    clock: RefCell<Clock>,
     pub clients: Clients,
     pub control: Control,
     pub ending: Cell<Ending>,
@@ -95,6 +94,8 @@ pub(crate) struct Router {
     /// Entries of the queue that still wait; the others have left and are passed over.
     waiting: Cell<usize>,
     ticket: Cell<u64>,
+    /// Memory for what is read.
+    pub buffers: Buffers,
     /// Some worker must be woken, or a log written, when the tasks that are ready have run.
     flush: Notify,
     /// Some worker holds requests ahead of its slots.
@@ -106,7 +107,7 @@ impl Router {
         Rc::new(Self {
             settings: RefCell::new(Rc::new(settings)),
             log,
-            clock: Clock::default(),
+            clock: RefCell::new(Clock::new(SystemTime::now())),
             clients: Clients::default(),
             control,
             ending: Cell::new(Ending::No),
@@ -115,6 +116,7 @@ impl Router {
             queue: RefCell::default(),
             waiting: Cell::default(),
             ticket: Cell::default(),
+            buffers: Buffers::default(),
             flush: Notify::new(),
             ahead: Notify::new(),
         })
@@ -135,8 +137,9 @@ impl Router {
 
     /// Run `with` with what the server says in each head.
     pub fn with_server<T>(&self, with: impl FnOnce(Server<'_>) -> T) -> T {
-        let date = self.clock.date();
-        with(Server { date: &date, name: SERVER })
+        let mut clock = self.clock.borrow_mut();
+        clock.update(SystemTime::now());
+        with(Server { date: clock.date(), name: SERVER })
     }
 
     /// Have [`Router::flush_task`] run when the tasks that are ready now have run.
@@ -369,7 +372,7 @@ impl Router {
             message::HEAD => {
                 let head = message::Head::decode(payload)?;
                 let settings = self.settings.borrow().clone();
-                let keep = settings.access.as_ref().is_some_and(|(format, _)| format.needs_response_fields());
+                let keep = settings.access.as_ref().is_some_and(|(format, _)| format.response_fields().next().is_some());
                 self.respond(worker, head.id, head.flags, head.elapsed, |exchange, server| {
                     exchange.response.borrow_mut().on_head(&head, server, settings.bounds(), keep)
                 });
@@ -637,6 +640,44 @@ impl Router {
             self.control.report(&Report::Hung { id: worker.id, what: &what, seconds: silent.as_secs_f64() });
         } else if options.evented && unread.is_none() {
             worker.say(message::PING);
+        }
+    }
+
+    /// Write the access record of a request that is over.
+    pub fn log_access(&self, settings: &Settings, exchange: &Exchange, peer: &Peer) {
+        let Some((format, file)) = &settings.access else { return };
+        let message = exchange.message.borrow();
+        let response = exchange.response.borrow();
+        let request = message::Request::decode(&message).ok();
+        let line = request.as_ref().map(|request| &request.line);
+        let times = exchange.times.get();
+        let mut clock = self.clock.borrow_mut();
+        clock.update(SystemTime::now());
+        let find_sent = |wanted: &[u8]| {
+            request.as_ref()?.fields.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value)
+        };
+        let find_given = |wanted: &[u8]| response.logged_field(wanted);
+        let entry = Entry {
+            clock: &clock,
+            remote: peer.address.map(|_| peer.text.as_str()),
+            method: line.map_or(b"-", |line| line.method),
+            target: line.map_or(b"-", |line| line.target),
+            path: line.map_or(b"-", |line| line.path),
+            query: line.map_or(b"", |line| line.query),
+            version: match line.map(|line| line.version) {
+                Some(10) => b"HTTP/1.0",
+                _ => b"HTTP/1.1",
+            },
+            status: response.status,
+            sent: (response.status != 0).then_some(response.body_bytes),
+            duration: times.received.elapsed(),
+            queued: (exchange.worker_pid.get() != 0).then(|| times.handed.duration_since(times.queued)),
+            worker: u32::try_from(exchange.worker_pid.get()).ok().filter(|pid| *pid != 0),
+            request: &find_sent,
+            response: &find_given,
+        };
+        if file.line(|out| format.write(out, &entry)) {
+            self.flush_soon();
         }
     }
 

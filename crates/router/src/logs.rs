@@ -4,8 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::FromRawFd;
+use std::time::SystemTime;
 
-use crate::clock;
+use crate::clock::Clock;
 
 /// How grave a line of the error log is, gravest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +104,7 @@ impl ErrorLog {
             return;
         }
         let mut line = Vec::with_capacity(160);
-        clock::write_log_time(&mut line, clock::unix_seconds());
+        line.extend_from_slice(Clock::new(SystemTime::now()).error_stamp());
         let _ = write!(line, " [{}] [{}] ", std::process::id(), level.name());
         let start = line.len();
         let _ = write!(line, "{message}");

@@ -98,7 +98,7 @@ pub(crate) struct Response {
     /// Bytes of body that the client was given.
     pub body_bytes: u64,
     /// The application's fields, kept when the access log asks for some.
-    pub logged_fields: Option<Vec<u8>>,
+    logged_fields: Option<Vec<u8>>,
     trailers: Vec<u8>,
 }
 
@@ -127,6 +127,16 @@ impl Response {
     /// May the connection be used again after this response?
     pub fn keeps_alive(&self) -> bool {
         self.state == State::Ended && self.wanted.keep_alive
+    }
+
+    /// An application's field that was kept for the access log.
+    pub fn logged_field(&self, wanted: &[u8]) -> Option<&[u8]> {
+        let lines = self.logged_fields.as_deref()?.split(|byte| *byte == b'\n');
+        lines.filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let (name, value) = line.split_at_checked(colon)?;
+            name.eq_ignore_ascii_case(wanted).then(|| value.get(1..).unwrap_or_default())
+        }).next()
     }
 
     /// A response of the router's own, when the application's has not begun; a cut otherwise.
