@@ -1,11 +1,12 @@
 """The error log: one line a record, one write a line, in gunicorn's format.
 
-The standard library's logging costs a process 1.2 MiB, measured, and takes locks that a fork can leave held. This writes
-each record with a single `os.write` to a descriptor opened with O_APPEND, so that threads and processes that share a file
-never mix their lines, and no lock exists.
+The standard library's logging costs a process 1.2 MiB, measured, and takes locks that a fork can
+leave held. This writes each record with a single `os.write` to a descriptor opened with O_APPEND,
+so that threads and processes that share a file never mix their lines, and no lock exists.
 """
 
-# ruff: noqa: PTH  (pathlib costs the arbiter 0.9 MiB)
+# pathlib would cost the arbiter 0.9 MiB.
+# ruff: noqa: PTH100
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
-# C0, DEL, C1 and the two Unicode line ends: whatever could start a line of its own or talk to a terminal.
+# C0, DEL, C1 and the two Unicode line ends: whatever could start a line or talk to a terminal.
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
 _NAMED = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
 _ESCAPES = {c: _NAMED.get(c, f"\\x{c:02x}" if c < 0x100 else f"\\u{c:04x}") for c in _CONTROLS}
@@ -79,11 +80,11 @@ class Log:
             self._capture()
 
     def fileno(self) -> int:
-        """The descriptor that records are written to. It stays the same when the log is reopened."""
+        """The descriptor that records are written to; reopening the log does not change it."""
         return self._fd
 
     def reopen(self) -> None:
-        """Open the file by its name again, after it was rotated. Keeps the old file when it cannot."""
+        """Open the file by its name again, as it was rotated. Keeps the old one if it cannot."""
         if self._path is None:
             return
         try:
@@ -112,8 +113,8 @@ class Log:
     ) -> None:
         """Write a record. `args` are put into `message` by `%`.
 
-        `exc_info` as in the standard library's logging: its traceback follows the record. `detail` is text of several
-        lines that follows it.
+        `exc_info` as in the standard library's logging: its traceback follows the record. `detail`
+        is text of several lines that follows it.
         """
         self.log("debug", message, *args, exc_info=exc_info, detail=detail)
 
@@ -173,7 +174,8 @@ class Log:
                 record = record[done:]
                 done = os.write(self._fd, record)
         except OSError:
-            # There is nowhere to say so now: a full disk must not stop the server. The next record that fits says it.
+            # There is nowhere to say so, and a full disk must not stop the server: the next record
+            # that fits says it.
             self._lost += 1
         else:
             self._lost = 0

@@ -8,7 +8,8 @@ The arbiter imports this, and its memory counts: what is seldom needed (inspect 
 0.7 MiB, ipaddress 0.3 MiB, measured) is imported where it is needed.
 """
 
-# ruff: noqa: PTH  (pathlib costs the arbiter 0.9 MiB)
+# pathlib would cost the arbiter 0.9 MiB.
+# ruff: noqa: PTH123
 
 from __future__ import annotations
 
@@ -398,8 +399,9 @@ class Networks(Texts):
         except ValueError as error:
             if "host bits" in str(error):
                 right = ipaddress.ip_network(text, strict=False)
-                raise ValueError(f"has an address inside a network: {text} (the network is {right})"
-                                 ) from None
+                raise ValueError(
+                    f"has an address inside a network: {text} (the network is {right})"
+                ) from None
             raise ValueError(
                 f"must be IP addresses, networks such as 10.0.0.0/8, or *; {text!r} is none"
             ) from None
@@ -596,7 +598,9 @@ def takes_positional(function: Callable[..., object], count: int) -> bool:
     return True
 
 
-def did_you_mean(word: str, words: Mapping[str, object] | tuple[str, ...] | list[str]) -> str | None:
+def did_you_mean(
+    word: str, words: Mapping[str, object] | tuple[str, ...] | list[str]
+) -> str | None:
     """The one of `words` that `word` is most like, if one is."""
     import difflib
 
@@ -617,8 +621,9 @@ def _import(path: str) -> object:
 
     module, _, name = path.strip().rpartition(".")
     if not module:
-        raise ValueError(f"must be a function, or the name of one as package.module.function, "
-                         f"not {path!r}")
+        raise ValueError(
+            f"must be a function, or the name of one as package.module.function, not {path!r}"
+        )
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
