@@ -119,6 +119,8 @@ _HOOKS = "Server hooks"
 class Settings:
     """The settings, in the order of the documentation. Config is this with values."""
 
+    __slots__ = ()
+
     # Config
 
     config = Setting(

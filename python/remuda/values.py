@@ -17,7 +17,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
     from typing import Any, Generic, TypeAlias, TypeVar
 
     T = TypeVar("T", covariant=True)
@@ -598,13 +598,11 @@ def takes_positional(function: Callable[..., object], count: int) -> bool:
     return True
 
 
-def did_you_mean(
-    word: str, words: Mapping[str, object] | tuple[str, ...] | list[str]
-) -> str | None:
-    """The one of `words` that `word` is most like, if one is."""
+def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.7) -> str | None:
+    """The one of `words` that `word` is most like, if one is; `cutoff` 1 is the same word."""
     import difflib
 
-    close = difflib.get_close_matches(word, [*words], n=1, cutoff=0.7)
+    close = difflib.get_close_matches(word, [*words], n=1, cutoff=cutoff)
     return close[0] if close else None
 
 
