@@ -1,4 +1,4 @@
-"""docs/settings.md, made from the table of settings: `python -m remuda._docs > docs/settings.md`."""
+"""docs/settings.md from the table: `python -m remuda._docs > docs/settings.md`."""
 
 from __future__ import annotations
 

@@ -112,7 +112,8 @@ def kind_of(app: object, name: str, path: str | None = None) -> Kind:
         )
     if takes_positional(app, 0) and not _takes_any_number(app):
         raise AppLoadError(
-            f"{name} takes no arguments: it makes an application, and is none", f"call it: {path}()"
+            f"{name} can be called without arguments: it makes an application, and is none",
+            f"call it: {path}()",
         )
     if takes_two:  # what takes both is WSGI with something optional, or a wrapper of anything
         return "wsgi"

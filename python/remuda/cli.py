@@ -10,7 +10,7 @@ import sys
 
 from . import config as configuration
 from . import flags
-from .errors import RemudaError, UsageError
+from .errors import AppLoadError, RemudaError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,9 +71,12 @@ def _directory(environ: Mapping[str, str]) -> str:
 def _check(config: Config) -> int:
     from . import app
 
-    app.prepare(config)
-    application = app.load(config.app)
-    config.worker_class_for(application.kind)
+    try:
+        app.prepare(config)
+        config.worker_class_for(app.load(config.app).kind)
+    except AppLoadError as error:
+        print_error(error)
+        return 1
     return 0
 
 

@@ -237,7 +237,11 @@ class _Layers:
                 raise ConfigError(said)
             self.warnings.append(said)
         for name, value in given.values.items():
-            self.put(name, value, origin, f"{prefix}{given.flags[name]}")
+            self.put(name, value, origin, f"{prefix}{_long_flag(name)}")
+
+
+def _long_flag(name: str) -> str:
+    return next(flag for flag in BY_NAME[name].flags if flag.startswith("--"))
 
 
 def _arguments(environ: Mapping[str, str], variable: str) -> flags.Given:

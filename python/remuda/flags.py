@@ -22,13 +22,12 @@ VERSION = ("-v", "--version")
 
 
 class Given:
-    """What one command line gives: `values` by setting, and the flag that gave each."""
+    """What one command line gives: `values` by setting, as text, or as what a switch means."""
 
-    __slots__ = ("absent", "flags", "help", "values", "version", "words")
+    __slots__ = ("absent", "help", "values", "version", "words")
 
     def __init__(self) -> None:
         self.values: dict[str, object] = {}
-        self.flags: dict[str, str] = {}
         # gunicorn's settings that Remuda does not have: (setting, flag, value).
         self.absent: list[tuple[absent.Absent, str, str]] = []
         self.words: list[str] = []
@@ -58,7 +57,6 @@ def parse(argv: Iterable[str]) -> Given:
             given.version = True
             continue
         setting = BY_FLAG[flag]
-        given.flags[setting.name] = flag
         if setting.kind.switch is not None:
             given.values[setting.name] = setting.kind.switch
         elif setting.kind.is_list:

@@ -42,7 +42,8 @@ else:
 MOST = 2**31 - 1
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
-_SUFFIXES = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": 2**40}
+_UNITS = {"k": KIB, "m": MIB, "g": GIB}
+_SUFFIXES = {"": 1, "b": 1, **{u + b: n for u, n in _UNITS.items() for b in ("", "b", "ib")}}
 _YES = ("true", "yes", "on", "1", "y")
 _NO = ("false", "no", "off", "0", "n")
 
@@ -124,7 +125,9 @@ class Choice(Kind[str]):
     def convert(self, value: object) -> str:
         word = value.strip().lower() if isinstance(value, str) else None
         if word not in self.words:
-            raise ValueError(f"must be {_either(self.words)}, not {_what(value)}")
+            raise ValueError(
+                f"must be {_either(self.words)}, not {_what(value)}{_meant(word, self.words)}"
+            )
         return word
 
     def takes(self) -> str:
@@ -232,7 +235,7 @@ class Size(Kind[int]):
         if isinstance(value, str):
             text = value.strip().lower()
             digits = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
-            suffix = text[len(digits) :].strip().removesuffix("ib")
+            suffix = text[len(digits) :].strip()
             count = _digits(digits)
             factor = _SUFFIXES.get(suffix)
             number = None if count is None or factor is None else count * factor
@@ -634,8 +637,8 @@ def _digits(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def _meant(word: str, words: tuple[str, ...]) -> str:
-    close = did_you_mean(word, words)
+def _meant(word: str | None, words: tuple[str, ...]) -> str:
+    close = did_you_mean(word, words) if word else None
     return f": did you mean {close}?" if close else ""
 
 
