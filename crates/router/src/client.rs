@@ -119,8 +119,7 @@ impl Clients {
             .filter_map(|(_, client)| client.idle_since.get().map(|since| (since, client)))
             .collect();
         idle.sort_unstable_by_key(|(since, _)| *since);
-        let closed = idle.iter().take(count).map(|(_, client)| client.close()).count();
-        closed
+        idle.iter().take(count).map(|(_, client)| client.close()).count()
     }
 
     /// Close the connections that have been idle for so long.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
 use crate::options::Options;
+use crate::watch::watch;
 
 /// The largest message, in bytes.
 const MAX_MESSAGE: usize = 256 * 1024;
@@ -56,6 +57,9 @@ pub(crate) enum Report<'a> {
     Stopped,
 }
 
+/// An order and the descriptors beside it; `None` when the arbiter is dead.
+type Received = io::Result<Option<(Order, Vec<OwnedFd>)>>;
+
 /// The router's end of the control socket.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -67,7 +71,7 @@ pub(crate) struct Control {
 impl Control {
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         set_nonblocking(&socket)?;
-        Ok(Self { socket: AsyncFd::new(socket)?, unsent: RefCell::default() })
+        Ok(Self { socket: watch(socket)?, unsent: RefCell::default() })
     }
 
     /// Tell the arbiter, now or as soon as it listens.
@@ -102,7 +106,7 @@ impl Control {
     }
 
     /// The next order; `None` when the arbiter is dead.
-    pub async fn receive(&self) -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
+    pub async fn receive(&self) -> Received {
         let mut buffer = vec![0_u8; MAX_MESSAGE];
         std::future::poll_fn(|cx| self.poll_receive(cx, &mut buffer)).await
     }
@@ -111,7 +115,7 @@ impl Control {
         &self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
-    ) -> Poll<io::Result<Option<(Order, Vec<OwnedFd>)>>> {
+    ) -> Poll<Received> {
         loop {
             let mut guard = match self.socket.poll_read_ready(cx) {
                 Poll::Ready(guard) => guard?,

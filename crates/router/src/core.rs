@@ -290,11 +290,6 @@ impl Router {
         }
     }
 
-    /// Does any request wait or run?
-    pub fn is_busy(&self) -> bool {
-        self.waiting.get() > 0 || self.workers.borrow().iter().any(|worker| worker.load() > 0)
-    }
-
     fn stop_if_idle(&self, worker: &Worker) {
         if worker.state.get() == State::Retiring && worker.load() == 0 && worker.say(message::STOP) {
             worker.state.set(State::Stopped);

@@ -27,6 +27,7 @@ mod run;
 mod socket;
 mod spool;
 mod trust;
+mod watch;
 mod worker;
 
 pub use options::OPTION_NAMES;

@@ -13,6 +13,7 @@ use tokio::task::spawn_local;
 use crate::connection::{Connection, Peer};
 use crate::control::{Address, set_nonblocking, would_block};
 use crate::core::Router;
+use crate::watch::watch;
 
 /// Connections that are accepted before others get their turn.
 const BATCH: usize = 64;
@@ -44,7 +45,7 @@ impl Listener {
             // Accepted sockets inherit it.
             socket.set_tcp_nodelay(true)?;
         }
-        Ok(Self { address, socket: AsyncFd::new(fd)?, is_unix })
+        Ok(Self { address, socket: watch(fd)?, is_unix })
     }
 
     /// Accept until the task is aborted.

@@ -122,20 +122,12 @@ impl ErrorLog {
         self.line(Level::Debug, message);
     }
 
-    pub fn info(&self, message: std::fmt::Arguments<'_>) {
-        self.line(Level::Info, message);
-    }
-
     pub fn warning(&self, message: std::fmt::Arguments<'_>) {
         self.line(Level::Warning, message);
     }
 
     pub fn error(&self, message: std::fmt::Arguments<'_>) {
         self.line(Level::Error, message);
-    }
-
-    pub fn critical(&self, message: std::fmt::Arguments<'_>) {
-        self.line(Level::Critical, message);
     }
 }
 

@@ -1,11 +1,10 @@
 //! The router's main task: it does what the arbiter orders.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +13,8 @@ use crate::control::{Address, Control, Order, Report};
 use crate::core::{Ending, Router, Settings};
 use crate::listener::Listener;
 use crate::logs::ErrorLog;
-use crate::worker::Worker;
+use crate::watch::watch;
+use crate::worker::{State, Worker};
 
 /// How long the router waits for its first order, the options.
 const FIRST_ORDER: Duration = Duration::from_secs(30);
@@ -64,11 +64,18 @@ async fn serve(control: OwnedFd) -> io::Result<()> {
     let log = ErrorLog::open(&options.errorlog, &options.loglevel)?;
     let settings = Settings::new(*options).map_err(io::Error::other)?;
     let router = Router::new(settings, log, control);
-    spawn_local(router.clone().flush_task());
-    spawn_local(router.clone().ahead_task());
-    spawn_local(router.clone().sweep_task());
+    // None of these ends by itself: one that does has panicked, and nothing can be relied on any
+    // more. The arbiter starts another router.
+    let flush = spawn_local(router.clone().flush_task());
+    let ahead = spawn_local(router.clone().ahead_task());
+    let sweep = spawn_local(router.clone().sweep_task());
     let mut main = Main { router, accepting: Vec::new(), end: None, orphaned: false };
-    main.run().await
+    tokio::select! {
+        done = main.run() => done,
+        _ = flush => Err(io::Error::other("a task of the router has failed")),
+        _ = ahead => Err(io::Error::other("a task of the router has failed")),
+        _ = sweep => Err(io::Error::other("a task of the router has failed")),
+    }
 }
 
 struct Main {
@@ -123,7 +130,7 @@ impl Main {
             Order::Worker { id, pid, slots, max_requests } => {
                 match self.router.attach(id, pid, slots, max_requests, fds) {
                     Ok(worker) => {
-                        spawn_local(pump(self.router.clone(), worker));
+                        spawn_local(watch_worker(self.router.clone(), worker));
                     }
                     Err(error) => {
                         let why = error.to_string();
@@ -189,17 +196,22 @@ impl Main {
     }
 }
 
-/// Read what a worker says, for as long as its channel lives.
-async fn pump(router: Rc<Router>, worker: Rc<Worker>) {
-    use crate::worker::State;
-    let wait = match std::os::fd::AsFd::as_fd(&worker.link.borrow().wait).try_clone_to_owned().and_then(AsyncFd::new) {
-        Ok(wait) => wait,
-        Err(error) => {
-            let why = error.to_string();
-            router.control.report(&Report::Broken { id: worker.id, why: &why });
-            return;
-        }
+/// Read what a worker says; when that fails, the worker is of no more use.
+async fn watch_worker(router: Rc<Router>, worker: Rc<Worker>) {
+    let why = match spawn_local(pump(router.clone(), worker.clone())).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "reading its channel failed".to_owned(),
     };
+    if worker.state.replace(State::Lost) != State::Lost {
+        router.control.report(&Report::Broken { id: worker.id, why: &why });
+    }
+}
+
+/// Read what a worker says, for as long as its channel lives.
+async fn pump(router: Rc<Router>, worker: Rc<Worker>) -> io::Result<()> {
+    let wait = worker.link.borrow().wait.as_fd().try_clone_to_owned()?;
+    let wait = watch(wait)?;
     while worker.state.get() != State::Lost {
         if router.pump(&worker) {
             // Let those write who have got something, and look again before sleeping.
@@ -210,13 +222,14 @@ async fn pump(router: Rc<Router>, worker: Rc<Worker>) {
         if !worker.link.borrow().responses.may_sleep() {
             continue;
         }
-        let Ok(mut guard) = wait.readable().await else { return };
+        let mut guard = wait.readable().await?;
         guard.clear_ready();
         drop(guard);
         let link = worker.link.borrow();
         link.wait.clear();
         link.responses.awake();
     }
+    Ok(())
 }
 
 /// Let the tasks that are ready run first. Unlike tokio's `yield_now` it does not ask the operating

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::unix::AsyncFd;
 
 use crate::outgoing::{Outgoing, Written};
+use crate::watch::watch_both;
 
 /// A client's socket.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ impl Socket {
     /// # Errors
     /// The event loop's, when it cannot take the descriptor.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self(AsyncFd::new(fd)?))
+        Ok(Self(watch_both(fd)?))
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {
