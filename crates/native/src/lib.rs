@@ -4,6 +4,7 @@
 //!   goes) and [`room`] (waiting to send).
 //! * [`request`]: one claimed request.
 //! * [`wsgi`]: the WSGI gateway.
+//! * [`router`]: being the router.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
 //! Two rules keep threads and greenlets apart. No lock is held while Python code may run, because
@@ -17,6 +18,7 @@ mod outbox;
 mod probe;
 mod request;
 mod room;
+mod router;
 mod text;
 mod wsgi;
 
@@ -33,6 +35,8 @@ mod _native {
     use crate::probe::RouterEnd;
     #[pymodule_export]
     use crate::request::Request;
+    #[pymodule_export]
+    use crate::router::{route, router_option_names};
     #[pymodule_export]
     use crate::wsgi::{FileWrapper, Input, Response, Wsgi};
 

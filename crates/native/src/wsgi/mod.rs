@@ -143,7 +143,7 @@ impl Wsgi {
         let served = self.answer(py, request, &kit);
         kit.response.get().close();
         if served.is_ok() {
-            self.channel.get().finish(&ticket)?;
+            self.channel.get().finish(py, &ticket)?;
         }
         if kit.is_ours() {
             let mut kits = locked(&self.kits);
