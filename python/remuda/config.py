@@ -245,11 +245,11 @@ def _long_flag(name: str) -> str:
 
 
 def _arguments(environ: Mapping[str, str], variable: str) -> flags.Given:
-    import shlex
-
     text = environ.get(variable, "")
     if not text:
         return flags.Given()
+    import shlex
+
     try:
         given = flags.parse(shlex.split(text))
     except ValueError as error:
