@@ -226,7 +226,7 @@ BAD = [
     ("timeout", "1e3", "not '1e3'"),
     ("timeout", "1.", "not '1.'"),
     ("header_timeout", 0, "0.001 or more, not 0"),
-    ("limit_request_head", "10", "at most 1 MiB, not '10'"),
+    ("limit_request_head", "10", "at most 96 KiB, not '10'"),
     ("limit_request_body", "10 parsecs", "not '10 parsecs'"),
     ("limit_request_body", "k", "not 'k'"),
     ("limit_request_body", -1, "not -1"),
