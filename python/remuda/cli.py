@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RemudaError as error:
         print_error(error)
         return error.exit_code
+    except KeyboardInterrupt:  # in a configuration file or an application that is slow to load
+        return 130
 
 
 def _run(argv: Sequence[str]) -> int:
