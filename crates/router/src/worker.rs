@@ -101,8 +101,9 @@ impl Worker {
     /// `InvalidData` when the descriptors are not a channel's; the operating system's otherwise.
     pub fn open(id: u32, pid: i32, slots: usize, max_requests: u64, fds: [OwnedFd; END_FDS]) -> io::Result<Self> {
         let mut link = RouterEnd::open(fds)?;
-        link.memory.set_generation(link.memory.generation().wrapping_add(1));
-        let greeted = link.requests.push(message::HELLO, &[]).is_ok();
+        let generation = link.memory.generation().wrapping_add(1);
+        link.memory.set_generation(generation);
+        let greeted = link.requests.push(message::HELLO, &[&generation.to_le_bytes()]).is_ok();
         if link.requests.must_wake() {
             link.wake_worker.signal();
         }
