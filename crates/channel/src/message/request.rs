@@ -100,6 +100,9 @@ impl<'a> Request<'a> {
         if let Some(place) = out.get_mut(16..24) {
             place.copy_from_slice(&length.to_le_bytes());
         }
+        if let Some(flags) = out.get_mut(26) {
+            *flags |= HAS_LENGTH;
+        }
     }
 
     /// Say in its encoded message how the body comes; an inline one is appended by the caller.
