@@ -168,6 +168,7 @@ class RouterStandIn:
                 if link in readable:
                     if link.recv(100) == b"ready":
                         self.say({"type": "ready", "id": number})
+                        self.machinery.note("router", "ready", id=number)
                         link.send(b"seen")
                     else:
                         del self.links[number]

@@ -244,7 +244,7 @@ class Children:
         return self.trial is not None and ready >= self.trial_target
 
     def commit(self) -> list[Child]:
-        """The trial generation is the current one now. The children of the one before, to retire."""
+        """The trial generation is the current one now. The children before it, to be retired."""
         if self.trial is None:
             raise ValueError("there is no trial")
         self.generation, self.trial = self.trial, None

@@ -4,7 +4,7 @@ They live in the arbiter, so that connects wait in the backlog while a router is
 """
 
 # pathlib would cost the arbiter 0.9 MiB.
-# ruff: noqa: PTH
+# ruff: noqa: PTH108, PTH116, PTH118
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
         @property
         def bind(self) -> tuple[str, ...]: ...
+        @property
+        def chdir(self) -> str: ...
         @property
         def backlog(self) -> int: ...
         @property
@@ -187,6 +189,8 @@ def _listen(
         raise BindError(f"bind: {error}") from None
     if isinstance(address, int):
         return _inherit(bind, address, config)
+    if isinstance(address, str) and not address.startswith("@"):
+        address = os.path.join(config.chdir, address)
     for attempt in range(tries):
         if attempt:
             pause(PAUSE)

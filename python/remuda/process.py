@@ -1,7 +1,7 @@
 """What a forked child does before it becomes what it is: privileges, name, descriptors."""
 
 # pathlib would cost the arbiter 0.9 MiB.
-# ruff: noqa: PTH
+# ruff: noqa: PTH208
 
 from __future__ import annotations
 

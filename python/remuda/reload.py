@@ -38,6 +38,7 @@ class Reload:
         """All new workers are ready: they replace the old ones."""
         arbiter = self.arbiter
         before, arbiter.config = arbiter.config, self.config
+        number_before = arbiter.children.target
         old = arbiter.children.commit()
         number = arbiter.children.target
         replaced, arbiter.log, arbiter.router.log = arbiter.log, self.log, self.log
@@ -52,7 +53,7 @@ class Reload:
             arbiter.retire(child, before.graceful_timeout, now)
         if replaced is not arbiter.log and replaced.fileno() > 2:
             replaced.close()
-        arbiter.hook("nworkers_changed", arbiter, number, before.workers)
+        arbiter.hook("nworkers_changed", arbiter, number, number_before)
         arbiter.log.info("Reloaded: %d new workers are ready, the old ones retire", number)
         arbiter.name_itself()
 
