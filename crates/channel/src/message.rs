@@ -159,7 +159,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields in order: name, value.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a> {
         let mut reader = Reader(self.bytes);
         std::iter::from_fn(move || if reader.0.is_empty() { None } else { Self::field(&mut reader).ok() })
     }
@@ -312,6 +312,13 @@ impl<'a> Request<'a> {
     pub fn set_id(out: &mut [u8], id: u64) {
         if let Some(place) = out.get_mut(..8) {
             place.copy_from_slice(&id.to_le_bytes());
+        }
+    }
+
+    /// Say in its encoded message how long the body is, once that is known.
+    pub fn set_content_length(out: &mut [u8], length: u64) {
+        if let Some(place) = out.get_mut(16..24) {
+            place.copy_from_slice(&length.to_le_bytes());
         }
     }
 
