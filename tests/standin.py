@@ -2,14 +2,19 @@
 
 Run as a program it is a server: `standin.py DIRECTORY [ARGUMENTS of remuda]`. In DIRECTORY
 
-* `journal` gets a JSON line for whatever happens in a child: what the router was told, what a worker saw;
-* `router.sock` takes orders for the router: `{"say": MESSAGE}` to tell the arbiter something, `{"exit": CODE}`,
-  `{"hang": true}` to stop reading, `{"hang_up": true}` to close the control socket;
+* `journal` gets a JSON line for whatever happens in a child: what the router was told, what a
+  worker saw;
+* `router.sock` takes orders for the router: `{"say": MESSAGE}` to tell the arbiter something,
+  `{"exit": CODE}`, `{"hang": true}` to stop reading, `{"hang_up": true}` to close the control
+  socket;
 * `worker` says what workers do when they boot: a word of `BOOTS`, read at each boot;
 * `slow_stop`, when it exists, keeps the router from saying `stopped`.
 
 A worker says that it is ready over the channel's descriptors socket, and is told to stop there.
 """
+
+# Numbers of descriptors are no paths.
+# ruff: noqa: PTH115, PTH208
 
 from __future__ import annotations
 

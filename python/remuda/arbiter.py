@@ -11,12 +11,12 @@ import gc
 import os
 import select
 import signal
-import sys
 import time
 
-from . import __version__, listeners, process, reload, signals
+from . import __version__, birth, listeners, process, reload, signals
 from .children import Child, Children, State
-from .errors import ConfigError, RemudaError, WorkerBootError
+from .errors import AppLoadError, RemudaError, WorkerBootError
+from .hooks import Server
 from .listeners import Listeners
 from .log import Log
 from .machinery import Machinery
@@ -26,7 +26,8 @@ from .shutdown import Shutdown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from collections.abc import Callable
+    from typing import Any
 
     from .config import Config
 
@@ -35,12 +36,8 @@ STACKS = 1.0
 # Seconds for one that is of no use and need not say anything.
 TERMINATE = 2.0
 
-WORKER_BOOT_ERROR = WorkerBootError.exit_code
-APP_LOAD_ERROR = 4
-REASONS = {WORKER_BOOT_ERROR: "Worker failed to boot.", APP_LOAD_ERROR: "App failed to load."}
 
-
-class Arbiter:
+class Arbiter(Server):
     """The master process. Hooks are given it as their `server`."""
 
     def __init__(
@@ -57,7 +54,7 @@ class Arbiter:
         self.pidfile: PidFile | None = None
         self.shutdown: Shutdown | None = None
         self.reloading: reload.Reload | None = None
-        self._on_signal = {
+        self._on_signal: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._term,
             signal.SIGINT: self._int,
             signal.SIGQUIT: self._int,
@@ -78,43 +75,6 @@ class Arbiter:
             "broken": self._broken,
         }
 
-    # What hooks look at
-
-    @property
-    def cfg(self) -> Config:
-        """The configuration: gunicorn's name for it."""
-        return self.config
-
-    @property
-    def address(self) -> list[Any]:
-        """The addresses that were asked for."""
-        return self.config.address
-
-    @property
-    def num_workers(self) -> int:
-        """How many workers there should be."""
-        return self.children.target
-
-    @property
-    def timeout(self) -> float:
-        """Seconds without a byte of response after which a worker is replaced."""
-        return self.config.timeout
-
-    @property
-    def proc_name(self) -> str:
-        """The name in brackets in `ps`."""
-        return self.config.proc_name or "remuda"
-
-    @property
-    def WORKERS(self) -> dict[int, Child]:
-        """The living workers by process id."""
-        return {child.pid: child for child in self.children}
-
-    @property
-    def LISTENERS(self) -> list[listeners.Listener]:
-        """The listening sockets."""
-        return list(self.listeners)
-
     # The loop
 
     def run(self) -> int:
@@ -131,6 +91,9 @@ class Arbiter:
             if self.log.fileno() != 2:  # else the command line says it on the same terminal
                 self.log.error("%s", error)
             raise
+        except Exception:
+            self.log.exception("Unhandled exception in the arbiter's loop")
+            return 1
         finally:
             self._leave()
 
@@ -195,11 +158,12 @@ class Arbiter:
                 self.router.flush()
 
     def _handle(self, number: int) -> None:
-        if number == signal.SIGCHLD:
+        act = self._on_signal.get(number)
+        if act is None:  # SIGCHLD, or one that a hook handles
             return
         if number != signal.SIGWINCH:
             self.log.info("Handling signal: %s", signals.name(number)[3:].lower())
-        self._on_signal[signal.Signals(number)]()
+        act()
 
     def _hear(self, message: dict[str, Any]) -> None:
         handler = self._on_message.get(message["type"])
@@ -418,19 +382,19 @@ class Arbiter:
             self._cannot_fork(child, error, now)
             return
         # What hooks printed must not be written once more by the child.
-        _flush()
+        birth.flush()
         mask = signals.block()
         try:
             pid = os.fork()
             if pid == 0:
-                self._be_worker(child, files, mask)
+                birth.be_worker(self, child, files, mask)
         except OSError as error:
-            _close(child.ends)
+            birth.close(child.ends)
             self._cannot_fork(child, error, now)
             return
         finally:
             signals.restore(mask)
-            _close(files)
+            birth.close(files)
         self.children.forked(child, pid)
         self._tell_worker(child)
 
@@ -439,42 +403,6 @@ class Arbiter:
         self.children.not_forked(child, now)
         if child.generation == self.children.trial:
             self._reload_failed(f"a new worker cannot be forked ({error.strerror})", now)
-
-    def _be_worker(
-        self, child: Child, files: tuple[int, ...], mask: set[signal.Signals | int]
-    ) -> NoReturn:
-        """In the child: never returns."""
-        code = WORKER_BOOT_ERROR
-        log = child.log
-        try:
-            self.signals.forget_in_child()
-            signals.restore(mask)
-            # Others' descriptors. Kept open here, they would hide the death of their owners.
-            self.listeners.close()
-            if self.reloading is not None:
-                self.reloading.listeners.close()
-            self.router.close()
-            for other in (child, *self.children):
-                _close(other.ends)
-                other.ends = ()
-            child.pid = os.getpid()
-            process.set_title(f"worker [{child.cfg.proc_name or 'remuda'}]")
-            log.info("Booting worker with pid: %s", child.pid)
-            self.hook("post_fork", self, child, config=child.cfg, strict=True)
-            process.drop_privileges(child.cfg)
-            code = self.machinery.work(self, child, files)
-        except RemudaError as error:
-            log.error("%s", error)
-            code = error.exit_code
-        except SystemExit as error:
-            code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        except BaseException:  # nothing may leave this frame: it is a copy of the arbiter's
-            log.exception("Exception in worker process")
-        finally:
-            try:
-                _finalize()
-            finally:
-                os._exit(code & 0xFF)
 
     def retire(self, child: Child, grace: float, now: float) -> None:
         """No more requests for this one; it exits when it has served those that it holds."""
@@ -552,7 +480,7 @@ class Arbiter:
         elif not expected or child.killed:
             self.log.info("Worker (pid:%s) %s.", child.pid, how)
         self.router.send({"type": "gone", "id": child.id, "why": how})
-        _close(child.ends)
+        birth.close(child.ends)
         child.ends = ()
         self.hook("child_exit", self, child, config=child.cfg)
         if self.shutdown is not None and not self.shutdown.graceful:
@@ -560,8 +488,10 @@ class Arbiter:
         if child.generation == self.children.trial and not expected:
             self._reload_failed(f"a new worker (pid:{child.pid}) {how}", now)
         elif not self.children.ever_ready and child.ready_at is None and not child.dismissed:
-            exit_code = code if code in REASONS else WORKER_BOOT_ERROR
-            self._fail(exit_code, REASONS[exit_code])
+            if code == AppLoadError.exit_code:
+                self._fail(code, "App failed to load.")
+            else:
+                self._fail(WorkerBootError.exit_code, "Worker failed to boot.")
 
     def _reload_failed(self, why: str, now: float) -> None:
         if self.reloading is not None:
@@ -594,22 +524,6 @@ class Arbiter:
 
     # Small things
 
-    def hook(
-        self, name: str, *args: object, config: Config | None = None, strict: bool = False
-    ) -> None:
-        """Call a hook. When it raises, that is logged; with `strict` it is an error, too."""
-        function = getattr(config or self.config, name)
-        if function is None:
-            return
-        try:
-            function(*args)
-        except Exception as error:
-            self.log.exception("The hook %s failed", name)
-            if strict:
-                raise ConfigError(
-                    f"the hook {name} failed: {type(error).__name__}: {error}"
-                ) from None
-
     def name_itself(self) -> None:
         """Set the process title."""
         process.set_title(f"arbiter [{self.proc_name}]")
@@ -624,28 +538,3 @@ def _how(status: int) -> str:
     """The end of a sentence that begins with who died: from what waitpid(2) gave."""
     code = os.waitstatus_to_exitcode(status)
     return f"exited with code {code}" if code >= 0 else f"was killed by {signals.name(-code)}"
-
-
-def _close(fds: tuple[int, ...]) -> None:
-    for fd in fds:
-        os.close(fd)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-
-
-def _finalize() -> None:
-    """What an application expects of the end of its process: threads joined, atexit, output.
-
-    As the interpreter's own end does it, but that the arbiter's frames below this one are not
-    unwound.
-    """
-    import atexit
-
-    if (threading := sys.modules.get("threading")) is not None:
-        threading._shutdown()
-    atexit._run_exitfuncs()
-    _flush()

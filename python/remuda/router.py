@@ -32,7 +32,7 @@ QUEUE = 4096
 # How many messages are read before the arbiter looks after something else.
 AT_ONCE = 256
 # The longest message. The kernel cuts what is longer, and then it is no JSON.
-LONGEST = 1 << 16
+LONGEST = 1 << 18
 # Seconds that a new router has to say that it serves.
 BOOT = 10.0
 # Seconds between its hanging up and its exit.
