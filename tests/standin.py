@@ -46,6 +46,9 @@ class StandIn(Machinery):
         self.directory = directory
         self.preloaded: list[str] = []
 
+    def load(self) -> None:
+        """Nothing: the extension module is not needed here."""
+
     def slots(self, config: configuration.Config) -> int:
         return config.threads
 

@@ -504,6 +504,7 @@ def test_a_spent_worker_is_retired_after_its_successor_is_ready(server):
     server.say(type="spent", id=1)
     server.ready(1, without=[pid])
     server.says("Autorestarting worker after current request.")
+    server.noted("router", "gone")
     kinds = [
         (e["what"], e["message"]["id"])
         for e in server.journal("router")
@@ -692,7 +693,8 @@ def nworkers_changed(server, new, old): note("nworkers_changed", new, old)
 def on_starting(server): note("on_starting", server.pid == os.getpid(), len(server.LISTENERS))
 def when_ready(server): note("when_ready", len(server.LISTENERS), len(server.WORKERS))
 def pre_fork(server, worker): note("pre_fork", worker.age, server.pid == os.getpid())
-def post_fork(server, worker): note("post_fork", worker.pid == os.getpid(), server.pid != os.getpid())
+def post_fork(server, worker):
+    note("post_fork", worker.pid == os.getpid(), server.pid != os.getpid())
 def child_exit(server, worker): note("child_exit", worker.age, server.pid == os.getpid())
 def on_reload(server): note("on_reload", server.num_workers)
 def on_exit(server): note("on_exit", server.cfg.workers, len(server.WORKERS))
@@ -754,3 +756,16 @@ def test_a_post_fork_that_raises_at_the_start_is_a_boot_failure(server):
     server.start()
     assert server.wait() == 3
     assert "the hook post_fork failed: ZeroDivisionError" in server.log()
+
+
+def test_more_workers_than_the_soft_limit_of_descriptors_allows(server):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+    try:
+        server.start("-w", "16")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    server.ready(16)
+    assert "Cannot fork" not in server.log()

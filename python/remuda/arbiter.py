@@ -114,6 +114,8 @@ class Arbiter(Server):
         log.info("Using worker: %s", _worker_name(config))
         self.hook("when_ready", self, strict=True)
         self.name_itself()
+        process.raise_descriptor_limit()
+        self.machinery.load()
         # What there is now is shared with every child: the collector must not touch, and so copy,
         # it there.
         gc.collect()
@@ -516,10 +518,11 @@ class Arbiter(Server):
         self.router.close()
         self.listeners.close()
         self.listeners.unlink()
-        self.log.info("Shutting down: Master")
         if self.pidfile is not None:
             self.pidfile.unlink()
-        self.hook("on_exit", self)
+        if len(self.listeners):  # else it never began
+            self.log.info("Shutting down: Master")
+            self.hook("on_exit", self)
         self.signals.close()
 
     # Small things

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 class Machinery:
     """The real router and workers. Tests put stand-ins here."""
 
+    def load(self) -> None:
+        """Load what every child needs, before the first fork: so its memory is shared."""
+        from . import _native, workers  # noqa: F401
+
     def route(self, control: int) -> int:
         """Be the router, in a forked child; the exit code."""
         from . import _native

@@ -59,6 +59,20 @@ def drop_privileges(config: Owner) -> None:
         ) from None
 
 
+def raise_descriptor_limit() -> None:
+    """Let this process and its children open as many files as they may: five a worker are ours."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            # macOS: "unlimited" is more than the kernel grants. The soft limit stays; what does not
+            # fit into it is reported where it fails.
+            return
+
+
 def set_title(title: str) -> None:
     """Name the process in `ps` and `top`: `remuda: ` and `title`."""
     from setproctitle import setproctitle
