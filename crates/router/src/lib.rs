@@ -1,5 +1,34 @@
-//! The process that holds every client connection.
+//! The router: the process that holds every client connection.
+//!
+//! One thread, one event loop. The map:
+//!
+//! * [`run`]: the main task, which does what the arbiter orders (`control`).
+//! * `listener`: accepting. `connection`: one HTTP/1 connection, on a `socket`.
+//! * `exchange`: one request and its `response`, which waits in an `outgoing` line for its client.
+//! * `core`: the queue and what passes between connections and workers. `worker`: one worker's channel.
+//! * `client`: what is known of a connection from outside: deadlines, idleness.
+//! * `spool`, `buffers`: where bodies and bytes are kept. `options`: the settings. `logs`, `access_log`,
+//!   `clock`, `trust`: what the names say.
 
-pub mod access_log;
-pub mod clock;
-pub mod trust;
+mod access_log;
+mod buffers;
+mod client;
+mod clock;
+mod connection;
+mod control;
+mod core;
+mod exchange;
+mod listener;
+mod logs;
+mod options;
+mod outgoing;
+mod response;
+mod run;
+mod socket;
+mod spool;
+mod trust;
+mod watch;
+mod worker;
+
+pub use options::OPTION_NAMES;
+pub use run::run;

@@ -48,12 +48,20 @@ pub enum Refused {
     Underscore,
 }
 
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Refused {
+    /// What is wrong, in a few words for the log.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
             Refused::SchemeConflict => "scheme headers contradict each other",
             Refused::Underscore => "underscore in a header name",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.reason())
     }
 }
 
@@ -141,23 +149,14 @@ impl Trust {
         // A socket for both versions shows IPv4 peers as ::ffff:a.b.c.d.
         let mapped = peer.to_canonical();
         self.all_peers
-            || self
-                .networks
-                .iter()
-                .any(|network| network.contains(peer) || network.contains(mapped))
+            || self.networks.iter().any(|network| network.contains(peer) || network.contains(mapped))
     }
 
     /// Begins to look at the fields of a request. `believed` is [`believes`](Trust::believes) of
     /// its peer, `scheme` what its connection is.
     #[must_use]
     pub fn screen(&self, believed: bool, scheme: Scheme) -> Screen<'_> {
-        Screen {
-            trust: self,
-            believed,
-            scheme,
-            told: false,
-            script_name: None,
-        }
+        Screen { trust: self, believed, scheme, told: false, script_name: None }
     }
 }
 
@@ -205,19 +204,11 @@ impl<'t> Screen<'t> {
     }
 
     fn scheme_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
-        let entry = self
-            .trust
-            .secure
-            .iter()
-            .find(|(secure, _)| name.eq_ignore_ascii_case(secure));
+        let entry = self.trust.secure.iter().find(|(secure, _)| name.eq_ignore_ascii_case(secure));
         let Some((_, secure)) = entry else {
             return Ok(());
         };
-        let scheme = if value == secure.as_slice() {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        };
+        let scheme = if value == secure.as_slice() { Scheme::Https } else { Scheme::Http };
         if self.told && scheme != self.scheme {
             return Err(Refused::SchemeConflict);
         }
@@ -231,10 +222,7 @@ impl<'t> Screen<'t> {
         let trust = self.trust;
         let forwarded = self.believed
             && (trust.all_forwarder_headers
-                || trust
-                    .forwarder_headers
-                    .iter()
-                    .any(|other| name.eq_ignore_ascii_case(other)));
+                || trust.forwarder_headers.iter().any(|other| name.eq_ignore_ascii_case(other)));
         if forwarded {
             if name.eq_ignore_ascii_case(b"script_name") {
                 self.script_name = Some(value);
@@ -273,24 +261,19 @@ impl Network {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
         };
-        let fault =
-            || format!("{text:?} is neither an IP address, a network like 10.0.0.0/8 nor *");
+        let fault = || format!("{text:?} is neither an IP address, a network like 10.0.0.0/8 nor *");
         let start: IpAddr = address.parse().map_err(|_| fault())?;
         let width = if start.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
             None => width,
-            Some(bits) if !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) => bits
-                .parse()
-                .ok()
-                .filter(|&bits| bits <= width)
-                .ok_or_else(fault)?,
+            Some(bits) if !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) => {
+                bits.parse().ok().filter(|&bits| bits <= width).ok_or_else(fault)?
+            }
             Some(_) => return Err(fault()),
         };
         let network = masked(start, bits);
         if network != start {
-            return Err(format!(
-                "{text:?} has host bits set; did you mean {network}/{bits}?"
-            ));
+            return Err(format!("{text:?} has host bits set; did you mean {network}/{bits}?"));
         }
         Ok(Network { start, bits })
     }
@@ -304,15 +287,11 @@ impl Network {
 fn masked(address: IpAddr, bits: u32) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
-            let mask = u32::MAX
-                .checked_shl(32u32.saturating_sub(bits))
-                .unwrap_or(0);
+            let mask = u32::MAX.checked_shl(32u32.saturating_sub(bits)).unwrap_or(0);
             IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask))
         }
         IpAddr::V6(v6) => {
-            let mask = u128::MAX
-                .checked_shl(128u32.saturating_sub(bits))
-                .unwrap_or(0);
+            let mask = u128::MAX.checked_shl(128u32.saturating_sub(bits)).unwrap_or(0);
             IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
         }
     }

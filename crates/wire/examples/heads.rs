@@ -8,8 +8,7 @@ use wire::{Connection, HeadReader, Limits, ResponseFraming, ResponseHead, write_
 
 const SMALL: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n";
 
-const AB: &[u8] =
-    b"GET /hello?name=world HTTP/1.0\r\nConnection: Keep-Alive\r\nHost: 127.0.0.1:8000\r\n\
+const AB: &[u8] = b"GET /hello?name=world HTTP/1.0\r\nConnection: Keep-Alive\r\nHost: 127.0.0.1:8000\r\n\
 User-Agent: ApacheBench/2.3\r\nAccept: */*\r\n\r\n";
 
 const BROWSER: &[u8] = b"GET /articles/2026/11/23/a-title?utm_source=feed&page=2 HTTP/1.1\r\n\
@@ -52,10 +51,8 @@ fn main() {
     }
 
     let mut out = Vec::with_capacity(1024);
-    let fields: [(&[u8], &[u8]); 2] = [
-        (b"Content-Type", b"text/html; charset=utf-8"),
-        (b"X-Request-Id", b"0123456789"),
-    ];
+    let fields: [(&[u8], &[u8]); 2] =
+        [(b"Content-Type", b"text/html; charset=utf-8"), (b"X-Request-Id", b"0123456789")];
     let head = ResponseHead {
         status: 200,
         reason: b"OK",

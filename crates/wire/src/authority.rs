@@ -48,9 +48,7 @@ fn after_reg_name(bytes: &[u8]) -> Option<&[u8]> {
     loop {
         rest = rest.get(reg_name_span(rest)..)?;
         match rest {
-            [b'%', a, b, after @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => {
-                rest = after
-            }
+            [b'%', a, b, after @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => rest = after,
             _ => break,
         }
     }

@@ -31,14 +31,8 @@ const SIZE_DIGITS: u8 = 16;
 
 /// Trailer fields that would change what has been decided already: framing, routing, who is asking
 /// (RFC 9110 6.5.1).
-const FORBIDDEN_TRAILERS: [&[u8]; 6] = [
-    b"host",
-    b"content-length",
-    b"transfer-encoding",
-    b"trailer",
-    b"authorization",
-    b"te",
-];
+const FORBIDDEN_TRAILERS: [&[u8]; 6] =
+    [b"host", b"content-length", b"transfer-encoding", b"trailer", b"authorization", b"te"];
 
 /// What one call of [`BodyReader::read`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,12 +94,7 @@ impl BodyReader {
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::Size { size: 0, digits: 0 },
         };
-        BodyReader {
-            state,
-            data: 0,
-            extensions: 0,
-            trailers: None,
-        }
+        BodyReader { state, data: 0, extensions: 0, trailers: None }
     }
 
     /// Whether the body is complete; at once if it has no bytes.
@@ -131,11 +120,7 @@ impl BodyReader {
         match self.advance(input, limits) {
             Ok((consumed, data)) => {
                 let start = consumed - data;
-                Ok(Step {
-                    consumed,
-                    data: start..consumed,
-                    done: self.is_done(),
-                })
+                Ok(Step { consumed, data: start..consumed, done: self.is_done() })
             }
             Err(kind) => {
                 self.state = State::Failed(kind);
@@ -180,32 +165,22 @@ impl BodyReader {
                 State::Size { size, digits } => {
                     self.state = match first {
                         b'\r' if digits > 0 => State::SizeEnd { size },
-                        b';' if digits > 0 => State::Extension {
-                            size,
-                            room: self.extension_room(limits),
-                        },
+                        b';' if digits > 0 => State::Extension { size, room: self.extension_room(limits) },
                         b'\n' => return Err(Kind::BareLf),
                         _ => {
-                            let digit = hex(first)
-                                .filter(|_| digits < SIZE_DIGITS)
-                                .ok_or(Kind::ChunkSize)?;
+                            let digit = hex(first).filter(|_| digits < SIZE_DIGITS).ok_or(Kind::ChunkSize)?;
                             // The same bound as for Content-Length.
                             let size = (size.checked_mul(16).map(|size| size | digit))
                                 .filter(|&size| size <= i64::MAX as u64)
                                 .ok_or(Kind::ChunkSize)?;
-                            State::Size {
-                                size,
-                                digits: digits + 1,
-                            }
+                            State::Size { size, digits: digits + 1 }
                         }
                     };
                     at += 1;
                 }
                 State::Extension { size, room } => {
                     // Not beyond the room, so that the verdict does not depend on the pieces.
-                    let area = rest
-                        .get(..usize::try_from(room).unwrap_or(usize::MAX))
-                        .unwrap_or(rest);
+                    let area = rest.get(..usize::try_from(room).unwrap_or(usize::MAX)).unwrap_or(rest);
                     let taken = value_span(area);
                     at += taken;
                     self.extensions += taken as u64;
@@ -226,11 +201,7 @@ impl BodyReader {
                         return Err(Kind::BareCr);
                     }
                     at += 1;
-                    self.state = if size == 0 {
-                        State::AfterLastChunk
-                    } else {
-                        State::Data(size)
-                    };
+                    self.state = if size == 0 { State::AfterLastChunk } else { State::Data(size) };
                 }
                 State::DataCr => {
                     if first != b'\r' {
@@ -265,9 +236,7 @@ impl BodyReader {
 
     /// Bytes that the extensions of a chunk that begins now may have, with the CR behind them.
     fn extension_room(&self, limits: &Limits) -> u64 {
-        let total = EXTENSION_ALLOWANCE
-            .saturating_add(self.data)
-            .saturating_sub(self.extensions);
+        let total = EXTENSION_ALLOWANCE.saturating_add(self.data).saturating_sub(self.extensions);
         total.min(limits.chunk_extension as u64).saturating_add(1)
     }
 
@@ -283,17 +252,12 @@ impl BodyReader {
         let trailers = self.trailers.get_or_insert_default();
         let before = trailers.buf.len();
         let room = section.end.saturating_sub(before);
-        trailers
-            .buf
-            .extend_from_slice(input.get(..room).unwrap_or(input));
+        trailers.buf.extend_from_slice(input.get(..room).unwrap_or(input));
         loop {
             match trailers.reader.next(&trailers.buf, &section)? {
                 Event::Field(span) => {
                     let name = span.name(&trailers.buf);
-                    if FORBIDDEN_TRAILERS
-                        .iter()
-                        .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
-                    {
+                    if FORBIDDEN_TRAILERS.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
                         return Err(Kind::TrailerName);
                     }
                 }

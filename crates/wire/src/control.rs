@@ -33,12 +33,7 @@ impl Control {
     /// Takes note of a field that concerns the connection. Told apart by length first: most fields
     /// are none of these.
     #[inline]
-    pub(crate) fn note(
-        &mut self,
-        buf: &[u8],
-        span: FieldSpan,
-        version: Version,
-    ) -> Result<(), Kind> {
+    pub(crate) fn note(&mut self, buf: &[u8], span: FieldSpan, version: Version) -> Result<(), Kind> {
         let name = span.name(buf);
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
         match name.len() {

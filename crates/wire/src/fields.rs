@@ -54,9 +54,7 @@ impl<'a> Iterator for Fields<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.spans
-            .next()
-            .map(|span| (span.name(self.buf), span.value(self.buf)))
+        self.spans.next().map(|span| (span.name(self.buf), span.value(self.buf)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -122,10 +120,7 @@ impl FieldReader {
     }
 
     pub(crate) fn fields<'a>(&'a self, buf: &'a [u8]) -> Fields<'a> {
-        Fields {
-            buf,
-            spans: self.spans.iter(),
-        }
+        Fields { buf, spans: self.spans.iter() }
     }
 
     /// Reads on to the next event.
@@ -144,11 +139,7 @@ impl FieldReader {
             let rest = area.get(at..).unwrap_or_default();
             let Some(&first) = rest.first() else {
                 if area.len() == stop {
-                    return Err(if line_end < limits.end {
-                        Kind::FieldTooLarge
-                    } else {
-                        limits.too_large
-                    });
+                    return Err(if line_end < limits.end { Kind::FieldTooLarge } else { limits.too_large });
                 }
                 break Event::More;
             };

@@ -30,9 +30,7 @@ pub(crate) fn content_length(value: &[u8]) -> Result<u64, Kind> {
         // RFC 9110 8.6: "a recipient MUST anticipate potentially large decimal numerals and prevent
         // parsing errors due to integer conversion overflows".
         Some(_) => Err(Kind::ContentLengthTooLarge),
-        None if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
-            Err(Kind::ContentLengthTooLarge)
-        }
+        None if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => Err(Kind::ContentLengthTooLarge),
         None => Err(Kind::ContentLength),
     }
 }
@@ -55,11 +53,7 @@ pub(crate) fn transfer_encoding(value: &[u8]) -> Result<(), Kind> {
     // RFC 9112 6.1: "A server that receives a request message with a transfer coding it does not
     // understand SHOULD respond with 501 (Not Implemented)." None but chunked is understood, and
     // `chunked` twice or with parameters is malformed.
-    Err(if unknown {
-        Kind::TransferEncodingUnknown
-    } else {
-        Kind::TransferEncoding
-    })
+    Err(if unknown { Kind::TransferEncodingUnknown } else { Kind::TransferEncoding })
 }
 
 #[cfg(test)]
@@ -71,11 +65,7 @@ mod tests {
         assert_eq!(content_length(b"0"), Ok(0));
         assert_eq!(content_length(b"007"), Ok(7));
         assert_eq!(content_length(b"9223372036854775807"), Ok(i64::MAX as u64));
-        for large in [
-            &b"9223372036854775808"[..],
-            b"18446744073709551616",
-            &[b'9'; 400],
-        ] {
+        for large in [&b"9223372036854775808"[..], b"18446744073709551616", &[b'9'; 400]] {
             assert_eq!(content_length(large), Err(Kind::ContentLengthTooLarge));
         }
         for bad in [
@@ -109,11 +99,7 @@ mod tests {
             b"chunked chunked",
             b"\"chunked\"",
         ] {
-            assert_eq!(
-                transfer_encoding(bad),
-                Err(Kind::TransferEncoding),
-                "{bad:?}"
-            );
+            assert_eq!(transfer_encoding(bad), Err(Kind::TransferEncoding), "{bad:?}");
         }
         for unknown in [
             &b"gzip"[..],
@@ -124,11 +110,7 @@ mod tests {
             b"xchunked",
             b"gzip;q=1",
         ] {
-            assert_eq!(
-                transfer_encoding(unknown),
-                Err(Kind::TransferEncodingUnknown),
-                "{unknown:?}"
-            );
+            assert_eq!(transfer_encoding(unknown), Err(Kind::TransferEncodingUnknown), "{unknown:?}");
         }
     }
 }

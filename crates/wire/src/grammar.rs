@@ -62,10 +62,7 @@ fn is(byte: u8, class: u8) -> bool {
 
 #[inline(always)]
 fn span(bytes: &[u8], class: u8) -> usize {
-    let length = bytes
-        .iter()
-        .position(|&b| !is(b, class))
-        .unwrap_or(bytes.len());
+    let length = bytes.iter().position(|&b| !is(b, class)).unwrap_or(bytes.len());
     work::done(length);
     length
 }
@@ -90,10 +87,7 @@ pub(crate) fn reg_name_span(bytes: &[u8]) -> usize {
 /// How many bytes at the start of `bytes` are SP or HTAB.
 #[inline(always)]
 pub(crate) fn space_span(bytes: &[u8]) -> usize {
-    let length = bytes
-        .iter()
-        .position(|&b| !is_space(b))
-        .unwrap_or(bytes.len());
+    let length = bytes.iter().position(|&b| !is_space(b)).unwrap_or(bytes.len());
     work::done(length);
     length
 }
@@ -159,8 +153,7 @@ pub(crate) fn is_space(byte: u8) -> bool {
 #[inline]
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     let rest = bytes.get(space_span(bytes)..).unwrap_or_default();
-    rest.get(..rest.len() - trailing_space_span(rest))
-        .unwrap_or_default()
+    rest.get(..rest.len() - trailing_space_span(rest)).unwrap_or_default()
 }
 
 /// Whether `bytes` is a token: one or more tchar (RFC 9110 5.6.2).
@@ -226,17 +219,14 @@ mod tests {
     #[test]
     fn the_tchars_are_those_of_the_rfc() {
         let mut expected: Vec<u8> =
-            b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                .to_vec();
+            b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ".to_vec();
         expected.sort_unstable();
         assert_eq!(members(TCHAR), expected);
     }
 
     #[test]
     fn a_value_is_anything_but_control_characters() {
-        let expected: Vec<u8> = (0..=255)
-            .filter(|&b| b == 9 || (b >= 32 && b != 127))
-            .collect();
+        let expected: Vec<u8> = (0..=255).filter(|&b| b == 9 || (b >= 32 && b != 127)).collect();
         assert_eq!(members(VALUE), expected);
     }
 

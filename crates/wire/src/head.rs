@@ -242,10 +242,8 @@ impl HeadReader {
     #[inline]
     fn advance(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<usize>, Kind> {
         let head_end = limits.head.min(u32::MAX as usize);
-        if !matches!(
-            self.state,
-            State::Fields | State::Done(_) | State::Failed(_)
-        ) && !self.request_line(buf, limits, head_end)?
+        if !matches!(self.state, State::Fields | State::Done(_) | State::Failed(_))
+            && !self.request_line(buf, limits, head_end)?
         {
             return Ok(None);
         }
@@ -284,11 +282,7 @@ impl HeadReader {
         if matches!(self.state, State::Begin | State::EmptyLine) && !self.begin(buf)? {
             return Ok(false);
         }
-        let stop = self
-            .line
-            .saturating_add(limits.request_line)
-            .saturating_add(2)
-            .min(head_end);
+        let stop = self.line.saturating_add(limits.request_line).saturating_add(2).min(head_end);
         let area = buf.get(..stop).unwrap_or(buf);
         loop {
             let rest = area.get(self.at..).unwrap_or_default();
@@ -304,10 +298,7 @@ impl HeadReader {
                         Some(b'\n') => return Err(Kind::BareLf),
                         Some(_) => return Err(Kind::Method),
                     }
-                    self.method = Span {
-                        start: self.line,
-                        end: self.at,
-                    };
+                    self.method = Span { start: self.line, end: self.at };
                     if self.method.of(buf) == b"CONNECT" {
                         return Err(Kind::Connect);
                     }
@@ -342,11 +333,7 @@ impl HeadReader {
                 _ => return Ok(true),
             }
         }
-        if area.len() == stop {
-            Err(Kind::RequestLineTooLong)
-        } else {
-            Ok(false)
-        }
+        if area.len() == stop { Err(Kind::RequestLineTooLong) } else { Ok(false) }
     }
 
     /// Skips one empty line; whether the request line begins at `self.at`.
@@ -381,17 +368,11 @@ impl HeadReader {
             _ => {
                 let scheme = scheme(target).ok_or(Kind::TargetForm)?;
                 let rest = target.get(scheme..).unwrap_or_default();
-                let length = rest
-                    .iter()
-                    .position(|b| matches!(b, b'/' | b'?'))
-                    .unwrap_or(rest.len());
+                let length = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
                 if !is_host(rest.get(..length).unwrap_or_default()) {
                     return Err(Kind::TargetAuthority);
                 }
-                self.authority = Span {
-                    start: path + scheme,
-                    end: path + scheme + length,
-                };
+                self.authority = Span { start: path + scheme, end: path + scheme + length };
                 path = self.authority.end;
                 Form::Absolute
             }
@@ -402,10 +383,7 @@ impl HeadReader {
             Some(mark) => (path + mark, path + mark + 1),
             None => (end, end),
         };
-        self.path = Span {
-            start: path,
-            end: path_end,
-        };
+        self.path = Span { start: path, end: path_end };
         self.query = Span { start: query, end };
         Ok(())
     }
@@ -436,12 +414,7 @@ fn version(rest: &[u8]) -> Result<Option<Version>, Kind> {
 fn scheme(target: &[u8]) -> Option<usize> {
     [&b"http://"[..], b"https://"]
         .into_iter()
-        .find_map(|scheme| {
-            target
-                .get(..scheme.len())?
-                .eq_ignore_ascii_case(scheme)
-                .then_some(scheme.len())
-        })
+        .find_map(|scheme| target.get(..scheme.len())?.eq_ignore_ascii_case(scheme).then_some(scheme.len()))
 }
 
 #[cfg(test)]
@@ -453,11 +426,7 @@ mod tests {
     /// Bytes that the scanners look at while `bytes` come one at a time; one call may look at one
     /// more than it takes.
     fn work_of_reading(bytes: &[u8]) -> usize {
-        let limits = Limits {
-            request_line: usize::MAX,
-            field_size: usize::MAX,
-            ..Limits::default()
-        };
+        let limits = Limits { request_line: usize::MAX, field_size: usize::MAX, ..Limits::default() };
         let mut reader = HeadReader::new();
         work::take();
         for end in 1..=bytes.len() {
@@ -475,12 +444,7 @@ mod tests {
             [b"GET / HTTP/1.1\r\nA:", " \t".repeat(long / 2).as_bytes()].concat(),
             [b"GET / HTTP/1.1\r\nA: ", "b\t".repeat(long / 2).as_bytes()].concat(),
             [b"GET / HTTP/1.1\r\n", "A: b  \r\n".repeat(99).as_bytes()].concat(),
-            [
-                b"GET / HTTP/1.1\r\nA: b",
-                " ".repeat(long).as_bytes(),
-                b"\r\n",
-            ]
-            .concat(),
+            [b"GET / HTTP/1.1\r\nA: b", " ".repeat(long).as_bytes(), b"\r\n"].concat(),
         ] {
             let work = work_of_reading(&head);
             assert!(work <= 4 * head.len(), "{work} for {} bytes", head.len());
@@ -490,12 +454,7 @@ mod tests {
     #[test]
     fn chunks_byte_by_byte_cost_linear_work() {
         let chunk = format!("1;{}\r\nx\r\n", "a".repeat(3));
-        let bytes = [
-            chunk.repeat(1000).as_bytes(),
-            b"0\r\n",
-            "A: b \r\n".repeat(99).as_bytes(),
-        ]
-        .concat();
+        let bytes = [chunk.repeat(1000).as_bytes(), b"0\r\n", "A: b \r\n".repeat(99).as_bytes()].concat();
         let mut reader = BodyReader::new(Framing::Chunked);
         work::take();
         for byte in bytes.chunks(1) {

@@ -35,6 +35,6 @@ pub use head::{Form, Head, HeadReader, Version};
 pub use limits::Limits;
 pub use reject::Reject;
 pub use response::{
-    BadResponse, CHUNK_END, Connection, ResponseFraming, ResponseHead, standard_reason,
-    write_chunk, write_chunk_header, write_head, write_interim, write_last_chunk,
+    BadResponse, CHUNK_END, Connection, ResponseFraming, ResponseHead, standard_reason, write_chunk,
+    write_chunk_header, write_head, write_interim, write_last_chunk,
 };

@@ -114,9 +114,7 @@ impl Kind {
             Kind::TransferEncodingRepeated => (400, "more than one Transfer-Encoding field"),
             Kind::TransferEncodingUnknown => (501, "unknown transfer coding"),
             Kind::TransferEncodingInHttp10 => (400, "Transfer-Encoding in HTTP/1.0"),
-            Kind::LengthAndTransferEncoding => {
-                (400, "Content-Length together with Transfer-Encoding")
-            }
+            Kind::LengthAndTransferEncoding => (400, "Content-Length together with Transfer-Encoding"),
             Kind::ConnectionOption => (400, "malformed Connection field"),
             Kind::Expectation => (417, "unknown expectation"),
             Kind::ChunkSize => (400, "malformed chunk size"),

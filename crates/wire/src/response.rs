@@ -98,11 +98,7 @@ fn escaped(bytes: &[u8]) -> String {
 /// # Errors
 ///
 /// [`BadResponse`] if the head may not be sent; `out` is then as it was.
-pub fn write_head<'f, F>(
-    out: &mut Vec<u8>,
-    head: &ResponseHead<'_>,
-    fields: F,
-) -> Result<(), BadResponse>
+pub fn write_head<'f, F>(out: &mut Vec<u8>, head: &ResponseHead<'_>, fields: F) -> Result<(), BadResponse>
 where
     F: Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
 {
@@ -114,11 +110,7 @@ where
     written
 }
 
-fn write_final<'f, F>(
-    out: &mut Vec<u8>,
-    head: &ResponseHead<'_>,
-    fields: F,
-) -> Result<(), BadResponse>
+fn write_final<'f, F>(out: &mut Vec<u8>, head: &ResponseHead<'_>, fields: F) -> Result<(), BadResponse>
 where
     F: Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
 {
@@ -193,11 +185,7 @@ pub fn write_chunk_header(out: &mut Vec<u8>, length: NonZeroU64) {
     for place in (0..digits).rev() {
         // Lossless: four bits.
         let digit = (length.get() >> (4 * place) & 0xF) as u8;
-        out.push(if digit < 10 {
-            b'0' + digit
-        } else {
-            b'a' + digit - 10
-        });
+        out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -256,11 +244,7 @@ fn write_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) -> Result<()
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
     out.push(b' ');
-    out.extend_from_slice(if reason.is_empty() {
-        standard_reason(status).as_bytes()
-    } else {
-        reason
-    });
+    out.extend_from_slice(if reason.is_empty() { standard_reason(status).as_bytes() } else { reason });
     out.extend_from_slice(b"\r\n");
     Ok(())
 }

@@ -19,14 +19,10 @@ fn assert_statuses(expected: u16, heads: &[&str]) {
 
 #[test]
 fn a_simple_request_is_read() {
-    let seen =
-        head(b"GET /a/b?c=d&e HTTP/1.1\r\nHost: example.com:8000\r\nX-A:  1 \t\r\nx-b:\r\n\r\n");
+    let seen = head(b"GET /a/b?c=d&e HTTP/1.1\r\nHost: example.com:8000\r\nX-A:  1 \t\r\nx-b:\r\n\r\n");
     assert_eq!(seen.method, "GET");
     assert_eq!(seen.target, "/a/b?c=d&e");
-    assert_eq!(
-        (seen.form, seen.path.as_str(), seen.query.as_str()),
-        (Form::Origin, "/a/b", "c=d&e")
-    );
+    assert_eq!((seen.form, seen.path.as_str(), seen.query.as_str()), (Form::Origin, "/a/b", "c=d&e"));
     assert_eq!(seen.host.as_deref(), Some("example.com:8000"));
     assert_eq!(seen.authority, None);
     assert_eq!(seen.version, Version::Http11);
@@ -34,24 +30,14 @@ fn a_simple_request_is_read() {
     assert!(seen.keep_alive);
     assert!(!seen.expect_continue);
     assert_eq!(seen.upgrade, None);
-    let fields: Vec<_> = seen
-        .fields
-        .iter()
-        .map(|(n, v)| (n.as_str(), v.as_str()))
-        .collect();
-    assert_eq!(
-        fields,
-        [("Host", "example.com:8000"), ("X-A", "1"), ("x-b", "")]
-    );
+    let fields: Vec<_> = seen.fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(fields, [("Host", "example.com:8000"), ("X-A", "1"), ("x-b", "")]);
 }
 
 #[test]
 fn http_1_0_needs_no_host_and_does_not_stay() {
     let seen = head(b"GET / HTTP/1.0\r\n\r\n");
-    assert_eq!(
-        (seen.version, seen.host, seen.keep_alive),
-        (Version::Http10, None, false)
-    );
+    assert_eq!((seen.version, seen.host, seen.keep_alive), (Version::Http10, None, false));
     assert!(head(b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").keep_alive);
 }
 
@@ -106,13 +92,7 @@ fn a_malformed_version_gets_400() {
 fn a_wrong_version_is_refused_before_its_line_ends() {
     assert_statuses(
         400,
-        &[
-            "GET / X",
-            "GET / HTTP/x",
-            "GET / HTTP/1x",
-            "GET / HTTP/1.1\r\r",
-            "GET / HTTP/1.1\n",
-        ],
+        &["GET / X", "GET / HTTP/x", "GET / HTTP/1x", "GET / HTTP/1.1\r\r", "GET / HTTP/1.1\n"],
     );
 }
 
@@ -122,11 +102,7 @@ fn one_empty_line_before_the_request_line_is_skipped() {
     assert_eq!((seen.path.as_str(), seen.end), ("/x", 30));
     assert_statuses(
         400,
-        &[
-            "\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-            "\nGET / HTTP/1.0\r\n\r\n",
-            "\rGET / HTTP/1.0\r\n\r\n",
-        ],
+        &["\r\n\r\nGET / HTTP/1.0\r\n\r\n", "\nGET / HTTP/1.0\r\n\r\n", "\rGET / HTTP/1.0\r\n\r\n"],
     );
 }
 
@@ -152,21 +128,8 @@ fn exactly_one_space_separates_the_parts_of_the_request_line() {
 
 #[test]
 fn a_method_is_a_token() {
-    for line in [
-        "G,T /",
-        "G(T /",
-        "\"GET\" /",
-        "G\0T /",
-        "G\u{e9}T /",
-        ": /",
-        "@ /",
-        "[GET] /",
-    ] {
-        assert_eq!(
-            status(&with_line(&format!("{line} HTTP/1.1"))),
-            400,
-            "{line:?}"
-        );
+    for line in ["G,T /", "G(T /", "\"GET\" /", "G\0T /", "G\u{e9}T /", ": /", "@ /", "[GET] /"] {
+        assert_eq!(status(&with_line(&format!("{line} HTTP/1.1"))), 400, "{line:?}");
     }
     assert_eq!(head(&with_line("M-SEARCH / HTTP/1.1")).method, "M-SEARCH");
     assert_eq!(head(&with_line("get / HTTP/1.1")).method, "get");
@@ -175,10 +138,7 @@ fn a_method_is_a_token() {
 #[test]
 fn an_endless_method_gets_501() {
     let longest = "A".repeat(32);
-    assert_eq!(
-        head(&with_line(&format!("{longest} / HTTP/1.1"))).method,
-        longest
-    );
+    assert_eq!(head(&with_line(&format!("{longest} / HTTP/1.1"))).method, longest);
     assert_eq!(status("A".repeat(33).as_bytes()), 501);
 }
 
@@ -189,10 +149,7 @@ fn a_tls_hello_on_a_plain_port_gets_400() {
 
 #[test]
 fn connect_is_not_implemented() {
-    assert_eq!(
-        status(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n"),
-        501
-    );
+    assert_eq!(status(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n"), 501);
 }
 
 #[test]
@@ -248,31 +205,15 @@ fn an_absolute_target_needs_a_served_scheme_and_an_authority() {
 
 #[test]
 fn an_authority_alone_is_no_target() {
-    for target in [
-        "example.com",
-        "example.com:80",
-        "a",
-        "?q",
-        "[::1]:80",
-        "**",
-        "*/",
-        "-",
-    ] {
-        assert_eq!(
-            status(&with_line(&format!("GET {target} HTTP/1.1"))),
-            400,
-            "{target:?}"
-        );
+    for target in ["example.com", "example.com:80", "a", "?q", "[::1]:80", "**", "*/", "-"] {
+        assert_eq!(status(&with_line(&format!("GET {target} HTTP/1.1"))), 400, "{target:?}");
     }
 }
 
 #[test]
 fn an_asterisk_belongs_to_options() {
     let seen = head(&with_line("OPTIONS * HTTP/1.1"));
-    assert_eq!(
-        (seen.form, seen.path.as_str(), seen.query.as_str()),
-        (Form::Asterisk, "*", "")
-    );
+    assert_eq!((seen.form, seen.path.as_str(), seen.query.as_str()), (Form::Asterisk, "*", ""));
     let seen = head(&with_line("OPTIONS http://a HTTP/1.1"));
     assert_eq!((seen.form, seen.path.as_str()), (Form::Absolute, "*"));
     assert_eq!(status(&with_line("GET * HTTP/1.1")), 400);
@@ -303,38 +244,22 @@ fn a_line_ends_with_crlf_only() {
 
 #[test]
 fn a_request_line_over_its_limit_gets_414_before_it_ends() {
-    let limits = Limits {
-        request_line: 20,
-        ..Limits::default()
-    };
+    let limits = Limits { request_line: 20, ..Limits::default() };
     let fits = b"GET /67890 HTTP/1.0x"; // 20 bytes, one too many for its form
     assert_eq!(fits.len(), 20);
     let outcome = |head: &[u8]| support::verdict_with(head, &limits);
-    assert!(matches!(
-        outcome(b"GET /678901 HTTP/1.0\r\n\r\n"),
-        Outcome::Complete(_)
-    ));
-    assert_eq!(
-        refused(outcome(b"GET /6789012 HTTP/1.0\r\n\r\n")).status(),
-        414
-    );
-    assert!(matches!(
-        outcome(b"GET /67890123456789012"[..21].as_ref()),
-        Outcome::Incomplete
-    ));
+    assert!(matches!(outcome(b"GET /678901 HTTP/1.0\r\n\r\n"), Outcome::Complete(_)));
+    assert_eq!(refused(outcome(b"GET /6789012 HTTP/1.0\r\n\r\n")).status(), 414);
+    assert!(matches!(outcome(b"GET /67890123456789012"[..21].as_ref()), Outcome::Incomplete));
     assert_eq!(refused(outcome(b"GET /67890123456789012")).status(), 414);
     assert_eq!(status(&[b"GET /".as_slice(), &[b'a'; 5000]].concat()), 414);
 }
 
 #[test]
 fn a_field_over_its_limit_gets_431_before_it_ends() {
-    let limits = Limits {
-        field_size: 10,
-        ..Limits::default()
-    };
-    let outcome = |fields: &str| {
-        support::verdict_with(format!("GET / HTTP/1.0\r\n{fields}").as_bytes(), &limits)
-    };
+    let limits = Limits { field_size: 10, ..Limits::default() };
+    let outcome =
+        |fields: &str| support::verdict_with(format!("GET / HTTP/1.0\r\n{fields}").as_bytes(), &limits);
     assert!(matches!(outcome("A: 45678\r\n\r\n"), Outcome::Complete(_)));
     assert_eq!(refused(outcome("A: 456789\r\n\r\n")).status(), 431);
     assert_eq!(refused(outcome("A: 4567890")).status(), 431);
@@ -345,45 +270,22 @@ fn a_field_over_its_limit_gets_431_before_it_ends() {
 
 #[test]
 fn too_many_fields_get_431_at_the_first_byte_too_many() {
-    let limits = Limits {
-        fields: 2,
-        ..Limits::default()
-    };
-    let outcome = |fields: &str| {
-        support::verdict_with(format!("GET / HTTP/1.0\r\n{fields}").as_bytes(), &limits)
-    };
-    assert!(matches!(
-        outcome("A: 1\r\nB: 2\r\n\r\n"),
-        Outcome::Complete(_)
-    ));
+    let limits = Limits { fields: 2, ..Limits::default() };
+    let outcome =
+        |fields: &str| support::verdict_with(format!("GET / HTTP/1.0\r\n{fields}").as_bytes(), &limits);
+    assert!(matches!(outcome("A: 1\r\nB: 2\r\n\r\n"), Outcome::Complete(_)));
     assert_eq!(refused(outcome("A: 1\r\nB: 2\r\nC")).status(), 431);
-    assert_eq!(
-        status(format!("GET / HTTP/1.0\r\n{}\r\n", "A: 1\r\n".repeat(101)).as_bytes()),
-        431
-    );
+    assert_eq!(status(format!("GET / HTTP/1.0\r\n{}\r\n", "A: 1\r\n".repeat(101)).as_bytes()), 431);
 }
 
 #[test]
 fn a_head_over_its_limit_gets_431() {
-    let limits = Limits {
-        head: 40,
-        ..Limits::default()
-    };
-    let outcome = |fields: &str| {
-        support::verdict_with(format!("GET / HTTP/1.0\r\n{fields}").as_bytes(), &limits)
-    };
-    assert!(matches!(
-        outcome("A: 1\r\nB: 12345678901\r\n\r\n"),
-        Outcome::Complete(_)
-    ));
-    assert_eq!(
-        refused(outcome("A: 1\r\nB: 123456789012\r\n\r\n")).status(),
-        431
-    );
-    assert_eq!(
-        refused(outcome("A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n")).status(),
-        431
-    );
+    let limits = Limits { head: 40, ..Limits::default() };
+    let outcome =
+        |fields: &str| support::verdict_with(format!("GET / HTTP/1.0\r\n{fields}").as_bytes(), &limits);
+    assert!(matches!(outcome("A: 1\r\nB: 12345678901\r\n\r\n"), Outcome::Complete(_)));
+    assert_eq!(refused(outcome("A: 1\r\nB: 123456789012\r\n\r\n")).status(), 431);
+    assert_eq!(refused(outcome("A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n")).status(), 431);
 }
 
 #[test]
@@ -395,15 +297,8 @@ fn a_head_without_limits_is_still_bounded_by_its_offsets() {
         head: usize::MAX,
         ..Limits::default()
     };
-    let long = format!(
-        "GET /{} HTTP/1.0\r\nA: {}\r\n\r\n",
-        "a".repeat(100_000),
-        "b".repeat(100_000)
-    );
-    assert!(matches!(
-        support::verdict_with(long.as_bytes(), &limits),
-        Outcome::Complete(_)
-    ));
+    let long = format!("GET /{} HTTP/1.0\r\nA: {}\r\n\r\n", "a".repeat(100_000), "b".repeat(100_000));
+    assert!(matches!(support::verdict_with(long.as_bytes(), &limits), Outcome::Complete(_)));
 }
 
 #[test]
@@ -414,14 +309,8 @@ fn an_error_stays_until_reset() {
     let reject = reader.read(bad, &limits).unwrap_err();
     assert_eq!(reader.read(b"GET / HTTP/1.0\r\n\r\n", &limits), Err(reject));
     reader.reset();
-    assert_eq!(
-        reader.read(b"GET / HTTP/1.0\r\n\r\n", &limits),
-        Ok(Some(18))
-    );
-    assert_eq!(
-        reader.read(b"GET / HTTP/1.0\r\n\r\n", &limits),
-        Ok(Some(18))
-    );
+    assert_eq!(reader.read(b"GET / HTTP/1.0\r\n\r\n", &limits), Ok(Some(18)));
+    assert_eq!(reader.read(b"GET / HTTP/1.0\r\n\r\n", &limits), Ok(Some(18)));
 }
 
 #[test]
@@ -440,9 +329,7 @@ fn nothing_is_left_of_a_request_after_reset() {
 
 #[test]
 fn a_reject_says_what_is_wrong_without_the_bytes() {
-    let reject = refused(verdict(
-        b"GET / HTTP/1.0\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
-    ));
+    let reject = refused(verdict(b"GET / HTTP/1.0\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n"));
     assert_eq!(reject.status(), 400);
     assert_eq!(reject.to_string(), "more than one Content-Length field");
 }

@@ -50,15 +50,7 @@ fn a_field_name_is_a_token_before_a_colon() {
 
 #[test]
 fn a_folded_line_is_refused() {
-    assert_field_statuses(
-        400,
-        &[
-            "A: b\r\n c\r\n",
-            "A: b\r\n\tc\r\n",
-            "A:\r\n b\r\n",
-            "A: b\r\n \r\n",
-        ],
-    );
+    assert_field_statuses(400, &["A: b\r\n c\r\n", "A: b\r\n\tc\r\n", "A:\r\n b\r\n", "A: b\r\n \r\n"]);
     assert_statuses(400, &["GET / HTTP/1.0\r\n A: b\r\n\r\n"]);
 }
 
@@ -99,18 +91,9 @@ fn an_http_1_1_request_has_exactly_one_valid_host() {
 
 #[test]
 fn a_length_frames_the_body() {
-    assert_eq!(
-        head(&with("Content-Length: 42\r\n")).framing,
-        Framing::Length(42)
-    );
-    assert_eq!(
-        head(&with("content-length:0\r\n")).framing,
-        Framing::Length(0)
-    );
-    assert_eq!(
-        head(b"POST / HTTP/1.0\r\nContent-Length: 7\r\n\r\n").framing,
-        Framing::Length(7)
-    );
+    assert_eq!(head(&with("Content-Length: 42\r\n")).framing, Framing::Length(42));
+    assert_eq!(head(&with("content-length:0\r\n")).framing, Framing::Length(0));
+    assert_eq!(head(b"POST / HTTP/1.0\r\nContent-Length: 7\r\n\r\n").framing, Framing::Length(7));
 }
 
 #[test]
@@ -133,23 +116,14 @@ fn a_length_that_is_not_one_number_is_refused() {
     );
     assert_field_statuses(
         413,
-        &[
-            "Content-Length: 9223372036854775808\r\n",
-            "Content-Length: 99999999999999999999999\r\n",
-        ],
+        &["Content-Length: 9223372036854775808\r\n", "Content-Length: 99999999999999999999999\r\n"],
     );
 }
 
 #[test]
 fn one_final_chunked_frames_the_body() {
-    assert_eq!(
-        head(&with("Transfer-Encoding: chunked\r\n")).framing,
-        Framing::Chunked
-    );
-    assert_eq!(
-        head(&with("TRANSFER-ENCODING:\tChunked \r\n")).framing,
-        Framing::Chunked
-    );
+    assert_eq!(head(&with("Transfer-Encoding: chunked\r\n")).framing, Framing::Chunked);
+    assert_eq!(head(&with("TRANSFER-ENCODING:\tChunked \r\n")).framing, Framing::Chunked);
 }
 
 #[test]
@@ -180,10 +154,7 @@ fn any_other_transfer_encoding_is_refused() {
             "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
         ],
     );
-    assert_statuses(
-        400,
-        &["POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"],
-    );
+    assert_statuses(400, &["POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"]);
 }
 
 #[test]
@@ -212,10 +183,7 @@ fn close_wins_over_keep_alive() {
         ("Connection: keep-alive\r\n", true),
         ("Connection: keep-alive, close\r\n", false),
         ("Connection: close\r\nConnection: keep-alive\r\n", false),
-        (
-            "Connection: keep-alive\r\nConnection: foo , CLOSE\r\n",
-            false,
-        ),
+        ("Connection: keep-alive\r\nConnection: foo , CLOSE\r\n", false),
         ("Connection: closed\r\n", true),
         ("Connection:\r\n", true),
         ("Connection: , ,TE\r\n", true),
@@ -224,29 +192,17 @@ fn close_wins_over_keep_alive() {
     }
     assert_field_statuses(
         400,
-        &[
-            "Connection: close;a\r\n",
-            "Connection: keep alive\r\n",
-            "Connection: \"close\"\r\n",
-        ],
+        &["Connection: close;a\r\n", "Connection: keep alive\r\n", "Connection: \"close\"\r\n"],
     );
 }
 
 #[test]
 fn only_a_body_that_is_to_come_is_worth_a_100() {
     assert!(head(&with("Expect: 100-Continue\r\nContent-Length: 1\r\n")).expect_continue);
-    assert!(
-        head(&with(
-            "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n"
-        ))
-        .expect_continue
-    );
+    assert!(head(&with("Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n")).expect_continue);
     assert!(!head(&with("Expect: 100-continue\r\n")).expect_continue);
     assert!(!head(&with("Expect: 100-continue\r\nContent-Length: 0\r\n")).expect_continue);
-    assert!(
-        !head(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
-            .expect_continue
-    );
+    assert!(!head(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n").expect_continue);
 }
 
 #[test]
@@ -264,9 +220,7 @@ fn an_unknown_expectation_gets_417() {
 
 #[test]
 fn an_upgrade_counts_only_if_connection_names_it() {
-    let asked = head(&with(
-        "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n",
-    ));
+    let asked = head(&with("Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"));
     assert_eq!(asked.upgrade.as_deref(), Some("websocket"));
     assert_eq!(head(&with("Upgrade: websocket\r\n")).upgrade, None);
     assert_eq!(head(&with("Connection: upgrade\r\n")).upgrade, None);

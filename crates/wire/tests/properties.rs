@@ -6,8 +6,8 @@ mod support;
 use proptest::prelude::*;
 use support::{Body, Outcome, read_body, read_in_pieces, verdict};
 use wire::{
-    Connection, Framing, Limits, ResponseFraming, ResponseHead, is_field_value, is_token,
-    write_chunk, write_head, write_last_chunk,
+    Connection, Framing, Limits, ResponseFraming, ResponseHead, is_field_value, is_token, write_chunk,
+    write_head, write_last_chunk,
 };
 
 type Pairs = Vec<(String, String)>;
@@ -54,17 +54,15 @@ fn request() -> impl Strategy<Value = Request> {
         ],
         ("[ \t]{0,3}", "[ \t]{0,3}"),
     )
-        .prop_map(
-            |(method, path, query, host, fields, body, white_space)| Request {
-                method,
-                path,
-                query,
-                host,
-                fields,
-                body,
-                white_space,
-            },
-        )
+        .prop_map(|(method, path, query, host, fields, body, white_space)| Request {
+            method,
+            path,
+            query,
+            host,
+            fields,
+            body,
+            white_space,
+        })
 }
 
 impl Request {
@@ -121,25 +119,17 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn small_limits() -> impl Strategy<Value = Limits> {
-    (
-        1..60usize,
-        0..5usize,
-        1..40usize,
-        1..120usize,
-        0..12usize,
-        0..60usize,
+    (1..60usize, 0..5usize, 1..40usize, 1..120usize, 0..12usize, 0..60usize).prop_map(
+        |(request_line, fields, field_size, head, chunk_extension, trailers)| Limits {
+            request_line,
+            fields,
+            field_size,
+            head,
+            chunk_extension,
+            trailers,
+            trailer_fields: fields,
+        },
     )
-        .prop_map(
-            |(request_line, fields, field_size, head, chunk_extension, trailers)| Limits {
-                request_line,
-                fields,
-                field_size,
-                head,
-                chunk_extension,
-                trailers,
-                trailer_fields: fields,
-            },
-        )
 }
 
 fn any_limits() -> impl Strategy<Value = Limits> {
@@ -156,10 +146,7 @@ fn parse_response(bytes: &[u8]) -> Option<Response> {
         rest = &rest[end + 2..];
     }
     lines.push(rest);
-    if lines
-        .iter()
-        .any(|line| line.iter().any(|&b| (b < b' ' && b != b'\t') || b == 0x7F))
-    {
+    if lines.iter().any(|line| line.iter().any(|&b| (b < b' ' && b != b'\t') || b == 0x7F)) {
         return None;
     }
     let line = lines[0].strip_prefix(b"HTTP/1.1 ")?;

@@ -41,7 +41,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields in order: name, value.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a> {
         let mut reader = Reader(self.bytes);
         std::iter::from_fn(move || if reader.0.is_empty() { None } else { Self::field(&mut reader).ok() })
     }

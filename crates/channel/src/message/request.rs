@@ -95,6 +95,16 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Say in its encoded message how long the body is, once that is known.
+    pub fn set_content_length(out: &mut [u8], length: u64) {
+        if let Some(place) = out.get_mut(16..24) {
+            place.copy_from_slice(&length.to_le_bytes());
+        }
+        if let Some(flags) = out.get_mut(26) {
+            *flags |= HAS_LENGTH;
+        }
+    }
+
     /// Say in its encoded message how the body comes; an inline one is appended by the caller.
     pub fn set_payload(out: &mut [u8], payload: &Payload<'_>) {
         let (kind, len) = match payload {

@@ -1,10 +1,7 @@
 use super::*;
 
-const SECURE: [(&str, &str); 3] = [
-    ("X-FORWARDED-PROTOCOL", "ssl"),
-    ("X-FORWARDED-PROTO", "https"),
-    ("X-FORWARDED-SSL", "on"),
-];
+const SECURE: [(&str, &str); 3] =
+    [("X-FORWARDED-PROTOCOL", "ssl"), ("X-FORWARDED-PROTO", "https"), ("X-FORWARDED-SSL", "on")];
 
 fn trust(allow: &[&str], forwarders: &[&str], header_map: &str) -> Trust {
     Trust::from_options(allow, &SECURE, forwarders, header_map).unwrap()
@@ -30,9 +27,7 @@ fn look(trust: &Trust, believed: bool, fields: Pairs<'_>) -> Result<Looked, Refu
             passed.push((*name).to_owned());
         }
     }
-    let script_name = screen
-        .script_name()
-        .map(|name| String::from_utf8_lossy(name).into());
+    let script_name = screen.script_name().map(|name| String::from_utf8_lossy(name).into());
     Ok((passed, screen.scheme(), script_name))
 }
 
@@ -69,24 +64,12 @@ fn the_peer_of_a_unix_socket_is_believed() {
 
 #[test]
 fn a_wrong_setting_names_itself_and_the_fix() {
-    let allow = |text: &str| {
-        Trust::from_options(&[text], &[], &[], "drop")
-            .map(|_| ())
-            .unwrap_err()
-    };
+    let allow = |text: &str| Trust::from_options(&[text], &[], &[], "drop").map(|_| ()).unwrap_err();
     assert_eq!(
         allow("192.168.1.1/24"),
         "forwarded_allow_ips: \"192.168.1.1/24\" has host bits set; did you mean 192.168.1.0/24?"
     );
-    for text in [
-        "",
-        "localhost",
-        "10.0.0.0/33",
-        "10.0.0.0/",
-        "10.0.0.0/+8",
-        "::1/129",
-        "1.2.3",
-    ] {
+    for text in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "::1/129", "1.2.3"] {
         assert_eq!(
             allow(text),
             format!(
@@ -100,40 +83,19 @@ fn a_wrong_setting_names_itself_and_the_fix() {
     let error = Trust::from_options(&[], &[], &["A:"], "drop").unwrap_err();
     assert_eq!(error, "forwarder_headers: \"A:\" is no header name");
     let error = Trust::from_options::<&str>(&[], &[], &[], "keep").unwrap_err();
-    assert_eq!(
-        error,
-        "header_map: \"keep\" is none of \"drop\", \"refuse\", \"dangerous\""
-    );
+    assert_eq!(error, "header_map: \"keep\" is none of \"drop\", \"refuse\", \"dangerous\"");
 }
 
 #[test]
 fn a_believed_peer_tells_the_scheme() {
     let trust = defaults();
     assert_eq!(scheme(&trust, true, &[]), Ok(Scheme::Http));
-    assert_eq!(
-        scheme(&trust, true, &[("X-Forwarded-Proto", "https")]),
-        Ok(Scheme::Https)
-    );
-    assert_eq!(
-        scheme(&trust, true, &[("x-forwarded-ssl", "on")]),
-        Ok(Scheme::Https)
-    );
-    assert_eq!(
-        scheme(&trust, true, &[("X-Forwarded-Proto", "http")]),
-        Ok(Scheme::Http)
-    );
-    assert_eq!(
-        scheme(&trust, true, &[("X-Forwarded-Proto", "HTTPS")]),
-        Ok(Scheme::Http)
-    );
-    assert_eq!(
-        scheme(&trust, true, &[("X-Forwarded-Proto2", "https")]),
-        Ok(Scheme::Http)
-    );
-    assert_eq!(
-        scheme(&trust, false, &[("X-Forwarded-Proto", "https")]),
-        Ok(Scheme::Http)
-    );
+    assert_eq!(scheme(&trust, true, &[("X-Forwarded-Proto", "https")]), Ok(Scheme::Https));
+    assert_eq!(scheme(&trust, true, &[("x-forwarded-ssl", "on")]), Ok(Scheme::Https));
+    assert_eq!(scheme(&trust, true, &[("X-Forwarded-Proto", "http")]), Ok(Scheme::Http));
+    assert_eq!(scheme(&trust, true, &[("X-Forwarded-Proto", "HTTPS")]), Ok(Scheme::Http));
+    assert_eq!(scheme(&trust, true, &[("X-Forwarded-Proto2", "https")]), Ok(Scheme::Http));
+    assert_eq!(scheme(&trust, false, &[("X-Forwarded-Proto", "https")]), Ok(Scheme::Http));
 }
 
 #[test]
@@ -151,10 +113,7 @@ fn scheme_fields_that_disagree_are_refused_from_a_believed_peer_only() {
     let fields = [("X-Forwarded-Ssl", "on"), ("X-Forwarded-Proto", "http")];
     assert_eq!(scheme(&trust, true, &fields), Err(Refused::SchemeConflict));
     assert_eq!(scheme(&trust, false, &fields), Ok(Scheme::Http));
-    let fields = [
-        ("X-Forwarded-Proto", "http"),
-        ("X-Forwarded-Proto", "https"),
-    ];
+    let fields = [("X-Forwarded-Proto", "http"), ("X-Forwarded-Proto", "https")];
     assert_eq!(scheme(&trust, true, &fields), Err(Refused::SchemeConflict));
     let fields = [("X-Forwarded-Ssl", "on"), ("X-Forwarded-Proto", "https")];
     assert_eq!(scheme(&trust, true, &fields), Ok(Scheme::Https));
@@ -162,13 +121,7 @@ fn scheme_fields_that_disagree_are_refused_from_a_believed_peer_only() {
 
 #[test]
 fn a_name_with_an_underscore_is_dropped() {
-    let fields = [
-        ("X-Real-IP", "1"),
-        ("X_Real_IP", "2"),
-        ("Proxy", "3"),
-        ("_", "4"),
-        ("PROXY", "5"),
-    ];
+    let fields = [("X-Real-IP", "1"), ("X_Real_IP", "2"), ("Proxy", "3"), ("_", "4"), ("PROXY", "5")];
     for believed in [true, false] {
         let (passed, ..) = look(&defaults(), believed, &fields).unwrap();
         assert_eq!(passed, ["X-Real-IP"]);
@@ -177,11 +130,7 @@ fn a_name_with_an_underscore_is_dropped() {
 
 #[test]
 fn forwarder_headers_pass_from_a_believed_peer_only() {
-    let fields = [
-        ("Script_Name", "/app"),
-        ("PATH_INFO", "/x"),
-        ("REMOTE_USER", "me"),
-    ];
+    let fields = [("Script_Name", "/app"), ("PATH_INFO", "/x"), ("REMOTE_USER", "me")];
     let (passed, _, script_name) = look(&defaults(), true, &fields).unwrap();
     assert_eq!(passed, ["Script_Name", "PATH_INFO"]);
     assert_eq!(script_name.as_deref(), Some("/app"));
@@ -206,11 +155,7 @@ fn header_map_decides_about_other_underscores() {
 
 #[test]
 fn an_ordinary_request_passes_whole() {
-    let fields = [
-        ("Host", "a"),
-        ("X-Forwarded-For", "1.2.3.4"),
-        ("User-Agent", "b"),
-    ];
+    let fields = [("Host", "a"), ("X-Forwarded-For", "1.2.3.4"), ("User-Agent", "b")];
     let (passed, scheme, script_name) = look(&defaults(), true, &fields).unwrap();
     assert_eq!(passed, ["Host", "X-Forwarded-For", "User-Agent"]);
     assert_eq!((scheme, script_name), (Scheme::Http, None));

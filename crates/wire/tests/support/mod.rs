@@ -1,11 +1,5 @@
 //! Readers fed in every way.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use wire::{BodyReader, Form, Framing, Head, HeadReader, Limits, Reject, Version};
 
@@ -48,10 +42,7 @@ impl Seen {
             keep_alive: head.keep_alive,
             expect_continue: head.expect_continue,
             upgrade: head.upgrade.map(latin1),
-            fields: head
-                .fields()
-                .map(|(name, value)| (latin1(name), latin1(value)))
-                .collect(),
+            fields: head.fields().map(|(name, value)| (latin1(name), latin1(value))).collect(),
         }
     }
 }
@@ -64,11 +55,7 @@ pub enum Outcome {
 }
 
 /// Reads a head that comes in pieces, which end at these offsets and at the end of `bytes`.
-pub fn read_in_pieces(
-    bytes: &[u8],
-    ends: impl IntoIterator<Item = usize>,
-    limits: &Limits,
-) -> Outcome {
+pub fn read_in_pieces(bytes: &[u8], ends: impl IntoIterator<Item = usize>, limits: &Limits) -> Outcome {
     let mut reader = HeadReader::new();
     for end in ends.into_iter().chain([bytes.len()]) {
         // A copy of its own, so that a byte beyond the piece cannot be looked at unnoticed.
@@ -88,19 +75,11 @@ pub fn read_in_pieces(
 #[track_caller]
 pub fn verdict_with(bytes: &[u8], limits: &Limits) -> Outcome {
     let whole = read_in_pieces(bytes, [], limits);
-    assert_eq!(
-        read_in_pieces(bytes, 0..bytes.len(), limits),
-        whole,
-        "byte by byte"
-    );
+    assert_eq!(read_in_pieces(bytes, 0..bytes.len(), limits), whole, "byte by byte");
     if whole != Outcome::Incomplete {
         for trailing in [&b"GET /next HTTP/1.1\r\n\r\n"[..], b"\r\n", b"\0\xff", b" "] {
             let more = [bytes, trailing].concat();
-            assert_eq!(
-                read_in_pieces(&more, [], limits),
-                whole,
-                "with {trailing:?} behind it"
-            );
+            assert_eq!(read_in_pieces(&more, [], limits), whole, "with {trailing:?} behind it");
         }
     }
     whole
@@ -135,18 +114,9 @@ pub fn status(bytes: &[u8]) -> u16 {
 /// What came of reading a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    Complete {
-        data: Vec<u8>,
-        trailers: Vec<(String, String)>,
-        end: usize,
-    },
-    Incomplete {
-        data: Vec<u8>,
-    },
-    Refused {
-        data: Vec<u8>,
-        reject: Reject,
-    },
+    Complete { data: Vec<u8>, trailers: Vec<(String, String)>, end: usize },
+    Incomplete { data: Vec<u8> },
+    Refused { data: Vec<u8>, reject: Reject },
 }
 
 /// Reads a body that comes in pieces, which end at these offsets and at the end of `bytes`.
@@ -177,11 +147,7 @@ pub fn read_body(
                             .flatten()
                             .map(|(n, v)| (latin1(n), latin1(v)))
                             .collect();
-                        return Body::Complete {
-                            data,
-                            trailers,
-                            end: at,
-                        };
+                        return Body::Complete { data, trailers, end: at };
                     }
                     if at == piece.len() {
                         break;
@@ -201,19 +167,11 @@ pub fn read_body(
 #[track_caller]
 pub fn body_with(framing: Framing, bytes: &[u8], limits: &Limits) -> Body {
     let whole = read_body(framing, bytes, [], limits);
-    assert_eq!(
-        read_body(framing, bytes, 0..bytes.len(), limits),
-        whole,
-        "byte by byte"
-    );
+    assert_eq!(read_body(framing, bytes, 0..bytes.len(), limits), whole, "byte by byte");
     if !matches!(whole, Body::Incomplete { .. }) {
         for trailing in [&b"GET /next HTTP/1.1\r\n\r\n"[..], b"\r\n", b"\0\xff"] {
             let more = [bytes, trailing].concat();
-            assert_eq!(
-                read_body(framing, &more, [], limits),
-                whole,
-                "with {trailing:?} behind it"
-            );
+            assert_eq!(read_body(framing, &more, [], limits), whole, "with {trailing:?} behind it");
         }
     }
     whole

@@ -1,0 +1,84 @@
+//! A client's socket: TCP or unix, non-blocking, registered with the event loop.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::unix::AsyncFd;
+
+use crate::outgoing::{Outgoing, Written};
+use crate::watch::watch_both;
+
+/// A client's socket.
+#[derive(Debug)]
+pub(crate) struct Socket(AsyncFd<OwnedFd>);
+
+impl Socket {
+    /// # Errors
+    /// The event loop's, when it cannot take the descriptor.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self(watch_both(fd)?))
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+
+    /// Read behind what is in the buffer, for which `room` bytes are made once there is something to
+    /// read. Returns how many bytes came; 0 is the end.
+    pub fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        room: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.0.poll_read_ready(cx))?;
+            buffer.reserve(room);
+            let spare = buffer.spare_capacity_mut();
+            let len = spare.len();
+            // SAFETY: receives into the buffer's own spare capacity, whose length is passed.
+            let got = unsafe { libc::recv(self.0.as_raw_fd(), spare.as_mut_ptr().cast(), len, 0) };
+            if got >= 0 {
+                let got = got as usize;
+                if got > 0 && got < len {
+                    // Less than there was room for: the socket is empty, and what comes next
+                    // rings again (the registration is edge-triggered).
+                    guard.clear_ready();
+                }
+                // SAFETY: the kernel has initialised the first `got` spare bytes.
+                unsafe { buffer.set_len(buffer.len() + got) };
+                return Poll::Ready(Ok(got));
+            }
+            let error = io::Error::last_os_error();
+            match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => guard.clear_ready(),
+                _ => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Write what waits. `Pending` while the socket takes no more.
+    pub fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        out: &mut Outgoing,
+        sendfile: bool,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut guard = ready!(self.0.poll_write_ready(cx))?;
+            match out.write_to(self.as_fd(), sendfile)? {
+                Written::All => return Poll::Ready(Ok(())),
+                Written::Blocked => guard.clear_ready(),
+            }
+        }
+    }
+
+    /// No more will be written.
+    pub fn shut_down(&self) {
+        // Not connected any more: then there is nothing to shut down.
+        // SAFETY: a plain shutdown on a descriptor that we own.
+        let _ = unsafe { libc::shutdown(self.0.as_raw_fd(), libc::SHUT_WR) };
+    }
+}
