@@ -186,6 +186,12 @@ def test_the_help_has_every_flag_in_its_section_and_fits_80_columns():
             assert any(f in text for f in setting.flags if f.startswith("--"))
 
 
+def test_an_interrupt_while_the_application_loads_ends_quietly(site):
+    (site / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = check(site, "slow:app")
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_help_into_a_closed_pipe_ends_quietly(site):
     done = subprocess.run(
         f"'{sys.executable}' -m remuda --help | head -1",

@@ -23,8 +23,9 @@ import sys
 
 from . import configfile, flags
 from .errors import AppLoadError, ConfigError, RemudaError, UsageError
+from .kinds import WorkerClass
 from .settings import BY_NAME, SETTINGS, Settings
-from .values import WorkerClass, did_you_mean, parse_address
+from .values import did_you_mean, parse_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

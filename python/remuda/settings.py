@@ -10,10 +10,7 @@ says why. `absent` lists what gunicorn has and Remuda has not.
 
 from __future__ import annotations
 
-from .values import (
-    GIB,
-    KIB,
-    MIB,
+from .kinds import (
     Bind,
     Callback,
     Choice,
@@ -35,6 +32,7 @@ from .values import (
     WorkerClass,
     Workers,
 )
+from .values import GIB, KIB, MIB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
