@@ -45,6 +45,7 @@ class StandIn(Machinery):
     """What the arbiter runs instead of the real thing."""
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self.directory = directory
         self.preloaded: list[str] = []
 
