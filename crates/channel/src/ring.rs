@@ -188,7 +188,7 @@ impl Producer {
             return Err(PushError::TooLarge);
         }
         let size = frame_size(len);
-        let to_end = self.capacity - self.offset(self.tail);
+        let to_end = self.ring.capacity - self.ring.offset(self.tail);
         self.has_room(if size > to_end { to_end + size } else { size })
     }
 
