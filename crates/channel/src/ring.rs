@@ -150,15 +150,11 @@ impl Producer {
         debug_assert_ne!(kind, PADDING, "a kind of 0 is padding, which the consumer skips");
         // Saturating: the same bytes may be named many times over.
         let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
-        if len > self.max_payload() {
-            return Err(PushError::TooLarge);
-        }
-        let size = frame_size(len);
-        let to_end = self.ring.capacity - self.ring.offset(self.tail);
-        let padding = if size > to_end { to_end } else { 0 };
-        if !self.has_room(padding + size)? {
+        if !self.fits(len)? {
             return Err(PushError::Full);
         }
+        let size = frame_size(len);
+        let padding = self.padding(size);
         if padding > 0 {
             self.ring.write_header(self.tail, padding - HEADER, PADDING);
             self.tail += padding as u64;
@@ -188,8 +184,13 @@ impl Producer {
             return Err(PushError::TooLarge);
         }
         let size = frame_size(len);
-        let to_end = self.capacity - self.offset(self.tail);
-        self.has_room(if size > to_end { to_end + size } else { size })
+        self.has_room(self.padding(size) + size)
+    }
+
+    /// How much is left unused at the ring's end, so that a frame of this size does not wrap.
+    fn padding(&self, size: usize) -> usize {
+        let to_end = self.ring.capacity - self.ring.offset(self.tail);
+        if size > to_end { to_end } else { 0 }
     }
 
     /// After one or more pushes: was the consumer asleep, so that it must be woken?
