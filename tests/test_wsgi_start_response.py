@@ -198,6 +198,18 @@ def test_what_is_kept_of_a_response_does_nothing_to_a_later_one() -> None:
     assert kept[0][0] is not kept[1][0]
 
 
+def test_a_large_head_goes_with_as_much_of_the_body_as_fits() -> None:
+    def application(environ: Environ, start_response: Start) -> list[bytes]:
+        start_response("200 OK", [("X-Large", "x" * 100_000)])
+        return [b"y" * 60_000]
+
+    link = Link(application, slots=1)
+    frames = link.serve()
+    assert frames[0]["status"] == 200
+    assert body(frames) == b"y" * 60_000
+    assert is_complete(frames)
+
+
 def test_a_head_that_can_never_fit_is_a_500() -> None:
     def application(environ: Environ, start_response: Start) -> list[bytes]:
         start_response("200 OK", [("X-Large", "x" * 1_000_000)])

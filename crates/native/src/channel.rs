@@ -110,6 +110,8 @@ pub struct Channel {
     /// Responses were sent without waking the router, because more requests were there.
     wake_owed: AtomicBool,
     wait_room: Mutex<Option<Py<PyAny>>>,
+    /// The largest frame that can be sent, in bytes.
+    pub(crate) max_payload: usize,
 }
 
 #[pymethods]
@@ -119,6 +121,7 @@ impl Channel {
         let end = WorkerEnd::open(own(fds)?).map_err(|error| errors::os(&error))?;
         let (nudged, nudge) = pipe().map_err(|error| errors::os(&error))?;
         Ok(Self {
+            max_payload: end.responses.max_payload(),
             inbox: Mutex::new(Inbox::new(end.requests, &end.memory)),
             outbox: Mutex::new(Outbox::new(end.responses, &end.memory)),
             memory: end.memory,

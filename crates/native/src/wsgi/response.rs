@@ -395,7 +395,8 @@ impl Response {
     ) -> Result<(), SendError> {
         let channel = self.channel.get();
         let urgent = flags & STREAM != 0;
-        let (piece, mut rest) = data.split_at(data.len().min(PIECE));
+        let beside = channel.max_payload.saturating_sub(head.as_ref().map_or(16, |head| head.len()));
+        let (piece, mut rest) = data.split_at(data.len().min(PIECE).min(beside));
         let now = |rest: &[u8]| if rest.is_empty() { flags } else { flags & STREAM };
         let elapsed = |flags: u16| if flags & DONE == 0 { 0 } else { ticket.elapsed() };
         let send = |kind: u16, first: &[u8], second: &[u8], last: bool| {
