@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from channels import Link, is_complete
+from channels import Link, body, is_complete
 
 Environ = dict[str, Any]
 Start = Callable[..., Callable[[bytes], None]]
