@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from remuda import _native
 
 from channels import Link
+from remuda import _native
 
 
 @pytest.fixture

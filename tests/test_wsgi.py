@@ -15,9 +15,9 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from remuda import _native
 
 from channels import Link, body, is_complete
+from remuda import _native
 
 Environ = dict[str, Any]
 Start = Callable[..., Callable[[bytes], None]]

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .arbiter import Arbiter
     from .children import Child
     from .config import Config
+    from .workers import WorkerClass
 
 
 class Machinery:
@@ -45,21 +46,19 @@ class Machinery:
 
         return _native.channel_files(slots)
 
-    def slots(self, config: Config) -> int:
-        """How many requests a worker holds at a time.
-
-        Raises RemudaError when there is no such worker class.
-        """
+    def worker_class(self, config: Config) -> WorkerClass:
+        """What is known of the worker class. Raises RemudaError when there is none of the name."""
         from . import workers
 
-        return workers.describe(config).slots
+        return workers.describe(config)
 
-    def preload(self, config: Config) -> None:
-        """Load the application, to be shared by all workers. Raises AppLoadError."""
+    def preload(self, config: Config) -> str:
+        """Load the application, to be shared by all workers; its kind. Raises AppLoadError."""
         from . import app
 
         app.prepare(config)
         self._application = app.load(config.app)
+        return self._application.kind
 
     def reload(self, config: Config) -> Config:
         """The configuration, read again from where it came. Raises RemudaError."""
