@@ -823,3 +823,16 @@ def test_more_workers_than_the_soft_limit_of_descriptors_allows(server):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     server.ready(16)
     assert "Cannot fork" not in server.log()
+
+
+def test_an_idle_arbiter_sleeps(server):
+    server.started(2)
+
+    def switches() -> str:
+        text = Path(f"/proc/{server.pid}/status").read_text()
+        return next(line for line in text.splitlines() if line.startswith("voluntary_ctxt"))
+
+    eventually("it sleeps", lambda: (switches(), time.sleep(0.3))[0] == switches())
+    before = switches()
+    time.sleep(1.5)
+    assert switches() == before

@@ -180,7 +180,7 @@ def test_a_reload_onto_broken_code_loses_no_request(serve):
     server.says("Reload failed: a new worker")
     server.more(100)
     assert set(server.finish()) == {"200"}
-    assert server.workers() == before
+    eventually("only the old ones are left", lambda: server.workers() == before)
     assert "No module named 'nowhere'" in server.log()
 
 
@@ -327,3 +327,61 @@ def test_the_arbiter_has_one_thread_while_it_serves(serve):
     server.says("Reloaded: 2 new workers")
     assert len(list(Path(f"/proc/{server.process.pid}/task").iterdir())) == 1
     server.finish()
+
+
+CUSTOM = """
+from remuda.workers import Worker
+class Custom(Worker):
+    def run(self):
+        while True:
+            self.gateway.serve(self.channel.take())
+"""
+
+
+def test_a_worker_class_of_one_s_own_is_found_beside_the_application(tmp_path, serve):
+    (tmp_path / "custom.py").write_text(CUSTOM)
+    server = serve("-w", "1", "-k", "custom.Custom")
+    assert server.get()[0] == 200
+    assert "Using worker: custom.Custom" in server.log()
+
+
+def test_a_preloaded_application_is_shared_by_all_workers(tmp_path, serve):
+    server = serve("-w", "2", "--preload")
+    server.application("import nowhere")
+    assert server.get()[0] == 200
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.says("Booting worker with pid", times=3)
+    server.signal(signal.SIGHUP)
+    server.says("Reloaded: 2 new workers")
+    assert server.get()[0] == 200
+
+
+LEAVING = """
+import atexit, os, threading, time
+def write(name):
+    with open(name, "w") as file:
+        file.write("done")
+def finish():
+    time.sleep(0.2)
+    write("thread")
+atexit.register(write, "atexit")
+def app(environ, start_response):
+    threading.Thread(target=finish).start()
+    print("printed", flush=False)
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_that_leaves_ends_as_a_process_should(tmp_path, serve, number):
+    server = serve("-w", "2")
+    server.application(LEAVING)
+    server.signal(signal.SIGHUP)
+    server.says("Reloaded: 2 new workers")
+    eventually("two workers", lambda: len(server.workers()) == 2)
+    assert server.get()[0] == 200
+    server.signal(number)
+    eventually("atexit ran", (tmp_path / "atexit").exists)
+    eventually("the thread was joined", (tmp_path / "thread").exists)
+    eventually("what was printed is there", lambda: "printed" in server.log())

@@ -104,8 +104,7 @@ class Arbiter(Server):
         if config.pidfile is not None:
             self.pidfile = PidFile(config.pidfile)
         os.environ["SERVER_SOFTWARE"] = f"remuda/{__version__}"
-        os.environ.update(config.env)
-        self.machinery.slots(config)  # raises when the worker class cannot be used
+        self.machinery.prepare(config)
         if config.preload_app:
             self.machinery.preload(config)
         self.hook("on_starting", self, strict=True)

@@ -95,7 +95,7 @@ def begin(arbiter: Arbiter) -> Reload | None:
     log = arbiter.log
     try:
         config = arbiter.machinery.reload(arbiter.config)
-        arbiter.machinery.slots(config)  # raises when its worker class cannot be used
+        arbiter.machinery.prepare(config)
         fresh = log if _same_log(arbiter.config, config) else Log(config)
         # One try: the loop must not wait while there are workers to look after.
         listeners = sockets.listen(config, log, tries=1, keep=arbiter.listeners)
