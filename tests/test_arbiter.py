@@ -836,3 +836,24 @@ def test_an_idle_arbiter_sleeps(server):
     before = switches()
     time.sleep(1.5)
     assert switches() == before
+
+
+def test_healing_and_reloading_leak_no_descriptor(server):
+    server.started(2)
+
+    def count() -> int:
+        return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+
+    before = count()
+    for number in range(1, 4):
+        pids = server.living()
+        server.signal(signal.SIGKILL, pids[0])
+        server.ready(2, without=pids[:1])
+        router = server.router()
+        server.signal(signal.SIGKILL, router)
+        eventually("another router", lambda router=router: server.router() != router)
+        server.noted("router", "listeners", times=number + 1)
+        server.signal(signal.SIGHUP)
+        server.says("Reloaded: 2 new workers", times=number)
+        server.ready(2)
+    eventually("as many as before", lambda: count() == before)
