@@ -367,6 +367,9 @@ impl Response {
     pub(super) fn chunk(&self, py: Python<'_>, data: &[u8], only: bool) -> Result<(), SendError> {
         let flags = {
             let mut state = self.state();
+            if state.ticket.is_none() {
+                return Err(late("write").into());
+            }
             if state.ended {
                 state.excess = true;
                 return Ok(());
