@@ -385,3 +385,30 @@ def test_a_worker_that_leaves_ends_as_a_process_should(tmp_path, serve, number):
     eventually("atexit ran", (tmp_path / "atexit").exists)
     eventually("the thread was joined", (tmp_path / "thread").exists)
     eventually("what was printed is there", lambda: "printed" in server.log())
+
+
+def others_can_read(path: str) -> bool:
+    """Whether any user may read this file."""
+    found = Path(path).resolve()
+    return bool(found.stat().st_mode & 0o004) and all(
+        parent.stat().st_mode & 0o001 for parent in found.parents
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
+@pytest.mark.skipif(not others_can_read(os.__file__), reason="this Python is root's alone")
+def test_logs_in_a_directory_of_root_survive_the_change_of_user_and_rotation(tmp_path, serve):
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        if parent != Path("/tmp"):
+            parent.chmod(0o755)
+    access = tmp_path / "access"
+    arguments = ["--user", "65534", "--group", "65534", "--access-logfile", str(access)]
+    server = serve("-w", "1", *arguments)
+    assert server.get("/one")[0] == 200
+    eventually("the first record", lambda: "/one" in access.read_text())
+    access.rename(tmp_path / "access.1")
+    server.signal(signal.SIGUSR1)
+    eventually("a new file", access.exists)
+    assert server.get("/two")[0] == 200
+    eventually("the second record", lambda: "/two" in access.read_text())
+    assert access.stat().st_uid == 65534

@@ -105,6 +105,7 @@ class Arbiter(Server):
             self.pidfile = PidFile(config.pidfile)
         os.environ["SERVER_SOFTWARE"] = f"remuda/{__version__}"
         self.machinery.prepare(config)
+        process.give_access_log(config)
         if config.preload_app:
             self.machinery.preload(config)
         self.hook("on_starting", self, strict=True)
@@ -242,6 +243,10 @@ class Arbiter(Server):
 
     def _reopen(self) -> None:
         self.log.reopen()
+        try:
+            process.give_access_log(self.config)
+        except RemudaError as error:
+            self.log.error("%s", error)
         self.router.send({"type": "reopen"})
 
     def _end_reload(self, now: float) -> None:
