@@ -300,10 +300,24 @@ def test_a_second_signal_ends_a_graceful_stop_at_once(server, second):
     server.started(2)
     server.signal(signal.SIGTERM)
     server.noted("router", "stop")
+    time.sleep(1.1)
     began = time.monotonic()
     server.signal(second)
     assert server.wait() == 0
     assert time.monotonic() - began < 5.0
+
+
+def test_a_term_that_comes_twice_at_a_time_is_one(server):
+    (server.directory / "slow_stop").touch()
+    pids = server.started(2)
+    server.signal(signal.SIGTERM)
+    server.noted("router", "stop")
+    server.signal(signal.SIGTERM)
+    server.says("Handling signal: term", times=2)
+    assert server.living() == pids
+    server.order(stopped=True)
+    assert server.wait() == 0
+    assert {e["signal"] for e in server.journal("worker", "signal")} == {"SIGTERM"}
 
 
 def test_int_does_not_wait_for_a_stopped_worker(server):

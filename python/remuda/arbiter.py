@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # Seconds between asking a blocked worker for its stacks and killing it.
 STACKS = 1.0
+# Seconds after which a second TERM means that the first was not quick enough.
+SECOND_WISH = 1.0
 # Seconds for one that is of no use and need not say anything.
 TERMINATE = 2.0
 
@@ -197,7 +199,10 @@ class Arbiter(Server):
     def _term(self) -> None:
         now = time.monotonic()
         if self.shutdown is not None:
-            self.shutdown.at_once(now)
+            # `timeout` and some supervisors send it to the process and to its group, too: that is
+            # one wish, not two.
+            if now - self.shutdown.began >= SECOND_WISH:
+                self.shutdown.at_once(now)
             return
         self._end_reload(now)
         self.shutdown = Shutdown(self, exit_code=0)
