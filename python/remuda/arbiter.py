@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Seconds between asking a blocked worker for its stacks and killing it.
 STACKS = 1.0
+# Seconds after which a second TERM means that the first was not quick enough.
+SECOND_WISH = 1.0
 # Seconds for one that is of no use and need not say anything.
 TERMINATE = 2.0
 
@@ -105,8 +107,8 @@ class Arbiter(Server):
         if config.pidfile is not None:
             self.pidfile = PidFile(config.pidfile)
         os.environ["SERVER_SOFTWARE"] = f"remuda/{__version__}"
-        os.environ.update(config.env)
-        self.machinery.worker_class(config)  # raises when it cannot be used
+        self.machinery.prepare(config)
+        process.give_access_log(config)
         if config.preload_app:
             needed = config.worker_class_for(self.machinery.preload(config))
             if needed != config.worker_class_for():
@@ -200,7 +202,10 @@ class Arbiter(Server):
     def _term(self) -> None:
         now = time.monotonic()
         if self.shutdown is not None:
-            self.shutdown.at_once(now)
+            # `timeout` and some supervisors send it to the process and to its group, too: that is
+            # one wish, not two.
+            if now - self.shutdown.began >= SECOND_WISH:
+                self.shutdown.at_once(now)
             return
         self._end_reload(now)
         self.shutdown = Shutdown(self, exit_code=0)
@@ -246,6 +251,10 @@ class Arbiter(Server):
 
     def _reopen(self) -> None:
         self.log.reopen()
+        try:
+            process.give_access_log(self.config)
+        except RemudaError as error:
+            self.log.error("%s", error)
         self.router.send({"type": "reopen"})
 
     def _end_reload(self, now: float) -> None:

@@ -19,7 +19,18 @@ class Machinery:
 
     def load(self) -> None:
         """Load what every child needs, before the first fork: so its memory is shared."""
-        from . import _native, workers  # noqa: F401
+        from . import _native  # noqa: F401
+        from .workers import base  # noqa: F401
+
+    def prepare(self, config: Config) -> None:
+        """Go where the application is: a preloaded one, or a worker class of one's own, is there.
+
+        Raises RemudaError when the directory is gone, or when the worker class cannot be used.
+        """
+        from . import app
+
+        app.prepare(config)
+        self.worker_class(config)
 
     def route(self, control: int) -> int:
         """Be the router, in a forked child; the exit code."""
@@ -56,7 +67,6 @@ class Machinery:
         """Load the application, to be shared by all workers; its kind. Raises AppLoadError."""
         from . import app
 
-        app.prepare(config)
         self._application = app.load(config.app)
         return self._application.kind
 
