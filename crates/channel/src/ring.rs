@@ -153,9 +153,7 @@ impl Producer {
         if len > self.max_payload() {
             return Err(PushError::TooLarge);
         }
-        let size = frame_size(len);
-        let to_end = self.ring.capacity - self.ring.offset(self.tail);
-        let padding = if size > to_end { to_end } else { 0 };
+        let (padding, size) = self.needs(len);
         if !self.has_room(padding + size)? {
             return Err(PushError::Full);
         }
@@ -176,6 +174,19 @@ impl Producer {
         self.tail += size as u64;
         self.ring.control().publish(self.tail);
         Ok(position)
+    }
+
+    /// Would a frame with a payload of so many bytes find room now? What found room keeps it until
+    /// the next push, because the consumer can only free more.
+    ///
+    /// # Errors
+    /// As [`Producer::push`], but never [`PushError::Full`].
+    pub fn fits(&mut self, len: usize) -> Result<bool, PushError> {
+        if len > self.max_payload() {
+            return Err(PushError::TooLarge);
+        }
+        let (padding, size) = self.needs(len);
+        self.has_room(padding + size)
     }
 
     /// After one or more pushes: was the consumer asleep, so that it must be woken?
@@ -220,6 +231,13 @@ impl Producer {
         position.is_multiple_of(HEADER as u64)
             && (self.seen_head..self.tail).contains(&position)
             && self.ring.control().head() <= position
+    }
+
+    /// The padding before a frame with a payload of so many bytes, and the frame's size.
+    fn needs(&self, len: usize) -> (usize, usize) {
+        let size = frame_size(len);
+        let to_end = self.ring.capacity - self.ring.offset(self.tail);
+        (if size > to_end { to_end } else { 0 }, size)
     }
 
     fn has_room(&mut self, size: usize) -> Result<bool, PushError> {
