@@ -136,9 +136,16 @@ fuzz_target!(|input: &[u8]| {
                 producer.announce_starving();
                 let _ = (producer.is_drained(), producer.progress());
             }
-            // A new router attaches to what is there.
+            // A new router attaches to what is there, or to positions that agree with each other.
             _ => {
                 let _ = consumer.may_sleep();
+                if action & 8 != 0 {
+                    let Some(bytes) = steps.take() else { break };
+                    let (head, tail) = if bit & 1 == 0 { (192, 128) } else { (448, 384) };
+                    let position = u64::from_le_bytes(bytes);
+                    word(head).store(position, Ordering::SeqCst);
+                    word(tail).store(position.wrapping_add(u64::from(argument) * 16), Ordering::SeqCst);
+                }
                 if let Some(attached) = ends(bit) {
                     (producer, consumer) = attached;
                 }
