@@ -1,0 +1,3 @@
+"""x."""
+NAME = "stream"
+ROWS: list[str] = []
