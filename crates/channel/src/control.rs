@@ -68,31 +68,37 @@ impl Control {
     /// Producer, after publishing: must the consumer be woken?
     pub(crate) fn take_sleeper(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.sleeping.0.load(Ordering::Relaxed) != 0 && self.sleeping.0.swap(0, Ordering::AcqRel) != 0
+        take(&self.sleeping.0)
     }
 
     /// Consumer, before blocking: announce it. The caller looks at [`Control::tail`] once more.
     pub(crate) fn announce_sleep(&self) {
-        self.sleeping.0.store(1, Ordering::Relaxed);
+        self.sleeping.0.swap(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
     }
 
     /// Consumer: it is awake again.
     pub(crate) fn awake(&self) {
-        self.sleeping.0.store(0, Ordering::Relaxed);
+        take(&self.sleeping.0);
     }
 
     /// Consumer, after releasing: must the producer be woken?
     pub(crate) fn take_starving(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.starving.0.load(Ordering::Relaxed) != 0 && self.starving.0.swap(0, Ordering::AcqRel) != 0
+        take(&self.starving.0)
     }
 
     /// Producer, before blocking for room: announce it. The caller tries once more.
     pub(crate) fn announce_starving(&self) {
-        self.starving.0.store(1, Ordering::Relaxed);
+        self.starving.0.swap(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
     }
+}
+
+/// Take an announcement back. Announcing and taking back are read-modify-writes on both sides, so
+/// that each comes wholly before or after the other's, and carries what the other knew.
+fn take(announced: &AtomicU32) -> bool {
+    announced.load(Ordering::Relaxed) != 0 && announced.swap(0, Ordering::AcqRel) != 0
 }
 
 /// The word of one frame by which it is claimed or taken back: the one that comes second learns

@@ -21,6 +21,8 @@ pub mod descriptors;
 pub mod link;
 pub mod memory;
 pub mod message;
+#[cfg(all(test, loom))]
+mod model;
 pub mod ring;
 mod sync;
 pub mod wake;

@@ -178,6 +178,20 @@ impl Producer {
         Ok(position)
     }
 
+    /// Would a frame with a payload of so many bytes find room now? What found room keeps it until
+    /// the next push, because the consumer can only free more.
+    ///
+    /// # Errors
+    /// As [`Producer::push`], but never [`PushError::Full`].
+    pub fn fits(&mut self, len: usize) -> Result<bool, PushError> {
+        if len > self.max_payload() {
+            return Err(PushError::TooLarge);
+        }
+        let size = frame_size(len);
+        let to_end = self.ring.capacity - self.ring.offset(self.tail);
+        self.has_room(if size > to_end { to_end + size } else { size })
+    }
+
     /// After one or more pushes: was the consumer asleep, so that it must be woken?
     #[must_use]
     pub fn must_wake(&self) -> bool {

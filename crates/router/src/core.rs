@@ -578,19 +578,14 @@ impl Router {
     fn sweep_queue(&self, now: Instant) {
         let Some(limit) = seconds(self.settings.borrow().options.queue_timeout) else { return };
         loop {
-            let exchange = match self.queue.borrow().front() {
-                Some((ticket, exchange)) if exchange.place.get() == Place::Queued(*ticket) => {
-                    if now.duration_since(exchange.times.get().queued) < limit {
-                        return;
-                    }
-                    exchange.clone()
-                }
-                Some(_) => {
-                    self.queue.borrow_mut().pop_front();
-                    continue;
-                }
-                None => return,
-            };
+            let Some((ticket, exchange)) = self.queue.borrow().front().cloned() else { return };
+            if exchange.place.get() != Place::Queued(ticket) {
+                self.queue.borrow_mut().pop_front();
+                continue;
+            }
+            if now.duration_since(exchange.times.get().queued) < limit {
+                return;
+            }
             self.abandon(&exchange, message::Reason::Timeout);
             self.log.warning(format_args!("{}: no worker was free for {limit:?}", exchange.what()));
             self.with_server(|server| exchange.response.borrow_mut().fail(503, server, Some(RETRY_AFTER)));
