@@ -43,7 +43,7 @@ def measure(server: Server, options: argparse.Namespace) -> Round:
 
 def run(servers: list[Server], options: argparse.Namespace) -> None:
     count = options.rounds or ROUNDS
-    rounds = interleaved(NAME, count, servers, lambda server: measure(server, options))
+    rounds = interleaved(NAME, count, servers, lambda server, _: measure(server, options))
     report.heading(
         "The classic comparison",
         f"Flask's hello, {WORKERS} workers, a connection for each request: `ab -r -n 500 -c 500` "

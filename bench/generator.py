@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bench.report import percentile
+from bench.schedule import schedule
 
 DRAIN_SECONDS = 30.0
 MAX_HEAD = 16 * 1024
@@ -178,11 +179,6 @@ class Client:
         self.idle(self)
 
 
-def chooser(seed: int, slow: str, share: float) -> Callable[[], str]:
-    draws = random.Random(seed)
-    return lambda: slow if draws.random() < share else "/"
-
-
 async def drain(busy: Callable[[], int], tally: Tally) -> None:
     """Wait, within bounds, for the answers that are still out; what stays out has failed."""
     deadline = time.monotonic() + DRAIN_SECONDS
@@ -207,18 +203,16 @@ async def run_open(options: argparse.Namespace) -> Tally:
 
     for _ in range(options.connections):
         idle.append(Client(options.port, tally, since, free))
-    draws = random.Random(options.seed)
-    choose = chooser(options.seed + 1, options.slow, options.share)
-    due = begin
-    while due < begin + options.warm + options.seconds:
+    total = options.warm + options.seconds
+    for request in schedule(options.seed, total, options.rate, options.slow, options.share):
+        due = begin + request.at
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        exchange = Exchange(choose(), due)
+        exchange = Exchange(request.path, due)
         if idle:
             tally.lateness.append((time.monotonic() - due) * 1000)
             idle.popleft().send(exchange)
         else:
             waiting.append(exchange)
-        due += draws.expovariate(options.rate)
     await drain(lambda: options.connections - len(idle) + len(waiting), tally)
     return tally
 
@@ -229,7 +223,11 @@ async def run_closed(options: argparse.Namespace) -> Tally:
     since = begin + options.warm
     end = since + options.seconds
     busy = options.connections
-    choose = chooser(options.seed, options.slow, options.share)
+    draws = random.Random(options.seed)
+
+    def choose() -> str:
+        path: str = options.slow if draws.random() < options.share else "/"
+        return path
 
     def again(client: Client) -> None:
         nonlocal busy

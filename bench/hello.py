@@ -67,7 +67,7 @@ def measure(server: Server, options: argparse.Namespace) -> Round:
 
 def run(servers: list[Server], options: argparse.Namespace) -> None:
     count = options.rounds or ROUNDS
-    rounds = interleaved(NAME, count, servers, lambda server: measure(server, options))
+    rounds = interleaved(NAME, count, servers, lambda server, _: measure(server, options))
     report.heading(
         "Hello on one core",
         f"One worker, {CONNECTIONS} keep-alive connections, all of a server's processes on one "

@@ -54,7 +54,7 @@ def measure(server: Server) -> Round:
 
 def run(servers: list[Server], options: argparse.Namespace) -> None:
     count = options.rounds or ROUNDS
-    rounds = interleaved(NAME, count, servers, measure)
+    rounds = interleaved(NAME, count, servers, lambda server, _: measure(server))
     report.heading(
         "Memory",
         f"Hello, one worker, after {REQUESTS} requests, in MiB, all of a server's processes: PSS "

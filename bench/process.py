@@ -150,7 +150,7 @@ def serving(
 
 
 @contextlib.contextmanager
-def redis(core: int | None = None) -> Iterator[int]:
+def redis_server(core: int | None = None) -> Iterator[int]:
     """A Redis of our own, nothing kept on disk; gives its port."""
     with tempfile.TemporaryDirectory(prefix="bench-redis-") as directory:
         port = free_port()

@@ -58,8 +58,8 @@ def measure(server: Server, store: int, options: argparse.Namespace) -> Round:
 
 def run(servers: list[Server], options: argparse.Namespace) -> None:
     count = options.rounds or ROUNDS
-    with process.redis() as store:
-        rounds = interleaved(NAME, count, servers, lambda server: measure(server, store, options))
+    with process.redis_server() as store:
+        rounds = interleaved(NAME, count, servers, lambda server, _: measure(server, store, options))
     report.heading(
         "Flask and Redis",
         f"INCR, then GET on each hit; {WORKERS} workers (gthread: {THREADS} threads each; waitress: "

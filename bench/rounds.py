@@ -12,16 +12,18 @@ T = TypeVar("T")
 
 
 def interleaved(
-    bench: str, count: int, servers: list[Server], measure: Callable[[Server], T]
+    bench: str, count: int, servers: list[Server], measure: Callable[[Server, int], T]
 ) -> dict[str, list[T]]:
-    """`count` measurements of each server. One that fails once is left out, and noted."""
+    """`count` measurements of each server; `measure` gets the server and the round, from 0.
+
+    One that fails once is left out, and noted."""
     results: dict[str, list[T]] = {server.name: [] for server in servers}
     for turn in range(count):
         for server in servers:
             if len(results[server.name]) < turn:
                 continue
             with trouble.noted(f"{bench}, {server.name}"):
-                result = measure(server)
+                result = measure(server, turn)
                 results[server.name].append(result)
                 report.note(f"{bench} {turn + 1}/{count} {server.name}: {result}")
     return {name: turns for name, turns in results.items() if len(turns) == count}

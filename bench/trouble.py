@@ -27,4 +27,5 @@ def summary() -> None:
     if seen:
         report.heading("What could not be measured")
         for text in seen:
-            print(f"- {text.splitlines()[0]}")
+            lines = [line for line in text.splitlines() if line.strip()]
+            print(f"- {' ... '.join(dict.fromkeys([lines[0], lines[-1].strip()]))}")
