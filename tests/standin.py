@@ -8,6 +8,7 @@ Run as a program it is a server: `standin.py DIRECTORY [ARGUMENTS of remuda]`. I
   `{"exit": CODE}`, `{"hang": true}` to stop reading, `{"hang_up": true}` to close the control
   socket;
 * `worker` says what workers do when they boot: a word of `BOOTS`, read at each boot;
+* `no_descriptors`, when it exists, lets no channel be made;
 * `slow_stop`, when it exists, keeps the router from saying `stopped`.
 
 A worker says that it is ready over the channel's descriptors socket, and is told to stop there.
@@ -19,6 +20,7 @@ A worker says that it is ready over the channel's descriptors socket, and is tol
 from __future__ import annotations
 
 import array
+import errno
 import faulthandler
 import json
 import os
@@ -35,6 +37,7 @@ from remuda.arbiter import Arbiter
 from remuda.children import Child
 from remuda.errors import AppLoadError, RemudaError, WorkerBootError
 from remuda.machinery import Machinery
+from remuda.workers import WorkerClass
 
 BOOTS = ("ready", "exit3", "exit4", "raise", "abort", "sleep", "die_after_ready")
 
@@ -43,26 +46,31 @@ class StandIn(Machinery):
     """What the arbiter runs instead of the real thing."""
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self.directory = directory
         self.preloaded: list[str] = []
 
     def load(self) -> None:
         """Nothing: the extension module is not needed here."""
 
-    def slots(self, config: configuration.Config) -> int:
-        return config.threads
+    def worker_class(self, config: configuration.Config) -> WorkerClass:
+        slots = config.threads
+        return WorkerClass("stand-in", "none:None", slots, streams=False, evented=False)
 
     def channel(self, slots: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if (self.directory / "no_descriptors").exists():
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(5)]
         return (
             tuple(one.detach() for one, _ in pairs),
             tuple(other.detach() for _, other in pairs),
         )
 
-    def preload(self, config: configuration.Config) -> None:
+    def preload(self, config: configuration.Config) -> str:
         if config.app == "missing:app":
             raise AppLoadError("there is no module 'missing'")
         self.preloaded.append(config.app)
+        return "wsgi"
 
     def note(self, who: str, what: str, **more: Any) -> None:
         line = json.dumps({"who": who, "pid": os.getpid(), "what": what, **more}) + "\n"

@@ -300,10 +300,24 @@ def test_a_second_signal_ends_a_graceful_stop_at_once(server, second):
     server.started(2)
     server.signal(signal.SIGTERM)
     server.noted("router", "stop")
+    time.sleep(1.1)
     began = time.monotonic()
     server.signal(second)
     assert server.wait() == 0
     assert time.monotonic() - began < 5.0
+
+
+def test_a_term_that_comes_twice_at_a_time_is_one(server):
+    (server.directory / "slow_stop").touch()
+    pids = server.started(2)
+    server.signal(signal.SIGTERM)
+    server.noted("router", "stop")
+    server.signal(signal.SIGTERM)
+    server.says("Handling signal: term", times=2)
+    assert server.living() == pids
+    server.order(stopped=True)
+    assert server.wait() == 0
+    assert {e["signal"] for e in server.journal("worker", "signal")} == {"SIGTERM"}
 
 
 def test_int_does_not_wait_for_a_stopped_worker(server):
@@ -643,6 +657,60 @@ def test_hup_onto_an_address_in_use_keeps_the_old_one(server):
         assert len(server.noted("router", "listeners")) == 1
 
 
+def test_hup_follows_a_new_pid_file(server):
+    one, two = server.directory / "one", server.directory / "two"
+    server.configure(f"pidfile = '{one}'")
+    server.started(1)
+    server.configure(f"pidfile = '{two}'")
+    server.signal(signal.SIGHUP)
+    eventually("the old file is gone", lambda: not one.exists())
+    assert two.read_text() == f"{server.pid}\n"
+    server.configure(f"pidfile = '{server.directory}/no/such/file'")
+    server.signal(signal.SIGHUP)
+    server.says("Reload failed: pidfile: cannot write")
+    assert two.exists()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert not two.exists()
+
+
+def test_hup_takes_over_the_new_error_log(server):
+    one, two = server.directory / "one", server.directory / "two"
+    server.configure(f"errorlog = '{one}'")
+    server.started(1)
+    server.configure(f"errorlog = '{two}'")
+    server.signal(signal.SIGHUP)
+    eventually("the reload", lambda: two.exists() and "Reloaded: 1 new" in two.read_text())
+    assert "Booting worker" in two.read_text()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert "Shutting down: Master" in two.read_text()
+
+
+def test_when_no_worker_can_be_forked_it_is_tried_again_after_pauses(server):
+    pids = server.started(4)
+    (server.directory / "no_descriptors").touch()
+    for pid in pids[:3]:
+        server.signal(signal.SIGKILL, pid)
+    server.says("Cannot fork a worker: Too many open files", times=3)
+    time.sleep(0.3)
+    assert server.log().count("Cannot fork a worker") <= 8
+    (server.directory / "no_descriptors").unlink()
+    assert pids[3] in server.ready(4)
+
+
+def test_hup_when_no_worker_can_be_forked_keeps_the_old_workers(server):
+    old = server.started(2)
+    (server.directory / "no_descriptors").touch()
+    server.signal(signal.SIGHUP)
+    server.says("Reload failed: a new worker cannot be forked (Too many open files)")
+    (server.directory / "no_descriptors").unlink()
+    server.signal(signal.SIGTTIN)
+    assert server.ready(3)[:2] == old
+    server.signal(signal.SIGHUP)
+    server.says("Reloaded: 2 new workers")
+
+
 def test_a_second_hup_overtakes_the_first(server):
     old = server.started(1)
     server.workers_do("sleep")
@@ -769,3 +837,37 @@ def test_more_workers_than_the_soft_limit_of_descriptors_allows(server):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     server.ready(16)
     assert "Cannot fork" not in server.log()
+
+
+def test_an_idle_arbiter_sleeps(server):
+    server.started(2)
+
+    def switches() -> str:
+        text = Path(f"/proc/{server.pid}/status").read_text()
+        return next(line for line in text.splitlines() if line.startswith("voluntary_ctxt"))
+
+    eventually("it sleeps", lambda: (switches(), time.sleep(0.3))[0] == switches())
+    before = switches()
+    time.sleep(1.5)
+    assert switches() == before
+
+
+def test_healing_and_reloading_leak_no_descriptor(server):
+    server.started(2)
+
+    def count() -> int:
+        return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+
+    before = count()
+    for number in range(1, 4):
+        pids = server.living()
+        server.signal(signal.SIGKILL, pids[0])
+        server.ready(2, without=pids[:1])
+        router = server.router()
+        server.signal(signal.SIGKILL, router)
+        eventually("another router", lambda router=router: server.router() != router)
+        server.noted("router", "listeners", times=number + 1)
+        server.signal(signal.SIGHUP)
+        server.says("Reloaded: 2 new workers", times=number)
+        server.ready(2)
+    eventually("as many as before", lambda: count() == before)
