@@ -367,7 +367,9 @@ impl Channel {
             let (attempt, wake) = {
                 let mut outbox = locked(&self.outbox);
                 let attempt = outbox.attempt(&self.memory, &self.descriptors, ticket, frame)?;
-                let soon = attempt == Attempt::Sent && !frame.urgent && self.has_more();
+                // Nobody would wake it later once no more requests are taken.
+                let soon =
+                    attempt == Attempt::Sent && !frame.urgent && !self.is_retired() && self.has_more();
                 if soon {
                     // The router looks by itself within a millisecond while we hold requests.
                     self.wake_owed.store(true, Ordering::Relaxed);
