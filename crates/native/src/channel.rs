@@ -11,6 +11,7 @@ use ::channel::link::{END_FDS, Files, WorkerEnd};
 use ::channel::memory::{Layout, MAX_SLOTS, Memory};
 use ::channel::wake::{Signal, Wait};
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -145,6 +146,14 @@ impl Channel {
     fn set_wait_room(&self, wait: Option<Py<PyAny>>) {
         let before = std::mem::replace(&mut *locked(&self.wait_room), wait);
         drop(before);
+    }
+
+    /// What waits for room may hold what holds this channel.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.wait_room.try_lock() {
+            Ok(wait) => visit.call(&*wait),
+            Err(_) => Ok(()),
+        }
     }
 
     /// How many requests were taken and are not done.
