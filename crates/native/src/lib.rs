@@ -4,12 +4,14 @@
 //!   goes) and [`room`] (waiting to send).
 //! * [`request`]: one claimed request.
 //! * [`wsgi`]: the WSGI gateway.
+//! * [`asgi`]: the ASGI gateway.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
 //! Two rules keep threads and greenlets apart. No lock is held while Python code may run, because
 //! it may switch to another thread or greenlet that wants the same lock. And whoever blocks
 //! releases the GIL first, or calls what the event loop gave us to wait with.
 
+mod asgi;
 mod channel;
 mod errors;
 mod inbox;
@@ -27,6 +29,8 @@ use pyo3::prelude::*;
 mod _native {
     use super::*;
 
+    #[pymodule_export]
+    use crate::asgi::{Asgi, Awaited, Exchange, Sent};
     #[pymodule_export]
     use crate::channel::{Channel, Event, channel_files};
     #[pymodule_export]
