@@ -439,9 +439,14 @@ def test_the_file_is_looked_for_where_the_command_was_started(tmp_path):
     assert configure(tmp_path, "--chdir", "site").workers == 4
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may become anybody")
-def test_only_root_can_change_the_user(tmp_path):
-    assert "only root" in str(refusal(tmp_path, "-u", str(os.geteuid() + 1)))
+@pytest.mark.parametrize("flag", ["--user", "--group"])
+def test_only_root_can_change_the_user(tmp_path, monkeypatch, flag):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getegid", lambda: 1000)
+    assert f"{flag[2:]}: only root can change it" in str(refusal(tmp_path, flag, "0"))
+    assert configure(tmp_path, flag, "1000").warnings == ()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert getattr(configure(tmp_path, flag, "7"), flag[2:]) == 7
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remuda import _docs, _native, values
+from remuda import _docs, _native, kinds, values
 from remuda.absent import ABSENT
 from remuda.absent import BY_FLAG as ABSENT_FLAGS
 from remuda.settings import BY_FLAG, BY_NAME, SETTINGS
@@ -226,7 +226,7 @@ BAD = [
     ("timeout", "1e3", "not '1e3'"),
     ("timeout", "1.", "not '1.'"),
     ("header_timeout", 0, "0.001 or more, not 0"),
-    ("limit_request_head", "10", "at most 1 MiB, not '10'"),
+    ("limit_request_head", "10", "at most 96 KiB, not '10'"),
     ("limit_request_body", "10 parsecs", "not '10 parsecs'"),
     ("limit_request_body", "k", "not 'k'"),
     ("limit_request_body", -1, "not -1"),
@@ -333,9 +333,9 @@ def test_a_size_is_its_number_times_its_unit(count, unit):
 
 
 def test_auto_is_two_workers_a_processor_and_one_more(monkeypatch):
-    monkeypatch.setattr(values, "cpus", lambda: 6)
+    monkeypatch.setattr(kinds, "cpus", lambda: 6)
     assert convert("workers", "auto") == 13
-    monkeypatch.setattr(values, "cpus", lambda: 10_000)
+    monkeypatch.setattr(kinds, "cpus", lambda: 10_000)
     assert convert("workers", "AUTO") == 4096
 
 

@@ -22,14 +22,19 @@ _USAGE = "remuda [OPTIONS] APP"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns its exit code: 0, 1 for a fault, 2 for wrong usage, or a worker's 3
-    or 4."""
+    """Run the command and return its exit code.
+
+    0 for a good end, 1 for a fault, 2 for wrong usage, 3 for a worker that cannot start, 4 for an
+    application that cannot be loaded, 130 for an interrupt before the arbiter runs.
+    """
     argv = sys.argv[1:] if argv is None else argv
     try:
         return _run(argv)
     except RemudaError as error:
         print_error(error)
         return error.exit_code
+    except KeyboardInterrupt:  # in a configuration file or an application that is slow to load
+        return 130
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -23,8 +23,9 @@ import sys
 
 from . import configfile, flags
 from .errors import AppLoadError, ConfigError, RemudaError, UsageError
+from .kinds import WorkerClass
 from .settings import BY_NAME, SETTINGS, Settings
-from .values import WorkerClass, did_you_mean, parse_address
+from .values import did_you_mean, parse_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -245,11 +246,11 @@ def _long_flag(name: str) -> str:
 
 
 def _arguments(environ: Mapping[str, str], variable: str) -> flags.Given:
-    import shlex
-
     text = environ.get(variable, "")
     if not text:
         return flags.Given()
+    import shlex
+
     try:
         given = flags.parse(shlex.split(text))
     except ValueError as error:

@@ -10,10 +10,7 @@ says why. `absent` lists what gunicorn has and Remuda has not.
 
 from __future__ import annotations
 
-from .values import (
-    GIB,
-    KIB,
-    MIB,
+from .kinds import (
     Bind,
     Callback,
     Choice,
@@ -35,6 +32,7 @@ from .values import (
     WorkerClass,
     Workers,
 )
+from .values import GIB, KIB, MIB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -209,7 +207,7 @@ class Settings:
     )
     worker_connections = Setting(
         _WORKERS,
-        Count(1, 1_000_000),
+        Count(1, 65536),
         1000,
         doc="""How many requests a gevent, eventlet, tornado or asgi worker holds at once.""",
         differs="it counts requests, not connections, because the router holds the connections; "
@@ -248,7 +246,6 @@ class Settings:
         _WORKERS,
         Seconds(),
         30,
-        router=True,
         doc="""How long requests may go on after TERM or a reload before they are cut.""",
     )
     request_timeout = Setting(
@@ -292,7 +289,7 @@ class Settings:
 
     limit_request_line = Setting(
         _LIMITS,
-        Size(0, MIB),
+        Size(0, 96 * KIB),
         4094,
         router=True,
         doc="""The longest request line in bytes; 414 beyond it.
@@ -309,7 +306,7 @@ class Settings:
     )
     limit_request_field_size = Setting(
         _LIMITS,
-        Size(0, MIB),
+        Size(0, 96 * KIB),
         8190,
         router=True,
         flags=("--limit-request-field_size", "--limit-request-field-size"),
@@ -320,7 +317,7 @@ class Settings:
     )
     limit_request_head = Setting(
         _LIMITS,
-        Size(KIB, MIB),
+        Size(KIB, 96 * KIB),
         64 * KIB,
         router=True,
         doc="""The longest head of a request in bytes, all of it; 431 beyond it.""",
@@ -371,7 +368,7 @@ class Settings:
         router=True,
         doc="""The fewest bytes per second a body must arrive with; 408 below it. 0 means any.
 
-        An average, with some seconds of grace at the start.""",
+        An average, with ten seconds of grace at the start.""",
     )
     send_rate = Setting(
         _LIMITS,
@@ -380,7 +377,7 @@ class Settings:
         router=True,
         doc="""The fewest bytes per second a client must read; cut off below it. 0 means any.
 
-        An average, with some seconds of grace, over the time in which bytes wait for the client: a
+        An average, with ten seconds of grace, over the time in which bytes wait for the client: a
         stream with nothing to send is never cut off.""",
     )
     request_buffer = Setting(
@@ -406,7 +403,10 @@ class Settings:
         Size(),
         GIB,
         router=True,
-        doc="""How many bytes of a response wait in a file before its worker must wait, too.""",
+        doc="""How many bytes of a response wait in a file before its worker must wait, too.
+
+        0 keeps no file. Under asgi and tornado it is the application that waits, after
+        `response_buffer`.""",
     )
     max_connections = Setting(
         _LIMITS,
@@ -611,8 +611,9 @@ class Settings:
         gunicorn's atoms: `h` peer address, `l` -, `u` user, `t` time, `r` request line, `m`
         method, `U` path, `q` query, `H` protocol, `s` status, `B` and `b` bytes of the body, `f`
         referrer, `a` user agent, `T`, `M`, `D`, `L` time taken in seconds, milliseconds,
-        microseconds and decimal seconds, `p` process id, `{name}i` and `{name}o` a request's and a
-        response's header. `{name}e` is always -.""",
+        microseconds and decimal seconds, `p` process id of the worker in angle brackets, `{name}i`
+        and `{name}o` a request's and a response's header; `{name}e` is always -. And Remuda's own:
+        `Q` time in the queue in milliseconds, `w` process id of the worker.""",
         differs="variables of the environment, `{name}e`, are not known to the router, which "
         "writes the log.",
     )

@@ -16,10 +16,13 @@
 //! Nothing here knows of sockets, of a runtime or of Python. Whatever the other side wrote is
 //! untrusted: each length and position is checked, and a fault is a [`Violation`], never a panic.
 
+mod control;
 pub mod descriptors;
 pub mod link;
 pub mod memory;
 pub mod message;
+#[cfg(all(test, loom))]
+mod model;
 pub mod ring;
 mod sync;
 pub mod wake;

@@ -10,14 +10,16 @@
 //! ```
 //!
 //! The file is sealed against growing and shrinking, so that neither side can turn the other's
-//! next access into a SIGBUS. The layout words are read once and checked against the file's size.
+//! next access into a SIGBUS. The layout words are read once and checked against the file's size;
+//! like all words in the file they are in the machine's own byte order.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
-use crate::ring::{Control, HEADER, Which};
+use crate::control::Control;
+use crate::ring::{HEADER, Which};
 use crate::sync::{AtomicU32, Ordering};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"remuda01");
@@ -110,7 +112,7 @@ impl Memory {
         let mut words = head.chunks_exact(8).map(|word| {
             let mut bytes = [0_u8; 8];
             bytes.copy_from_slice(word);
-            u64::from_le_bytes(bytes)
+            u64::from_ne_bytes(bytes)
         });
         let mut next = || words.next().and_then(|word| usize::try_from(word).ok()).unwrap_or(0);
         if next() as u64 != MAGIC {

@@ -13,107 +13,23 @@
 //! begins, the producer turns [`PENDING`] into [`REVOKED`] to take it back; the one that comes
 //! second learns that it lost. It lives until the consumer releases the frame.
 //!
-//! Sleeping: a consumer that finds nothing sets `sleeping`, looks once more, and only then blocks;
-//! a producer wakes it only when it finds `sleeping` set. A producer without room does the same
-//! with `starving`. The store and the second look are separated by a sequentially consistent fence
-//! on both sides (Dekker's pattern): whichever comes second sees the other.
+//! How a side sleeps and is woken: see [`Consumer::may_sleep`] and [`Producer::announce_starving`].
 
 use std::sync::Arc;
 
 use crate::Violation;
+pub use crate::control::{CLAIMED, PENDING, REVOKED};
+use crate::control::{Control, State};
 use crate::memory::Memory;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering};
 
 /// The size of a frame's header, and the alignment of frames, in bytes.
 pub const HEADER: usize = 16;
 /// The kind of a padding frame.
 const PADDING: u16 = 0;
 
-/// The frame waits: either side may take it.
-pub const PENDING: u32 = 0;
-/// The consumer has begun.
-pub const CLAIMED: u32 = 1;
-/// The producer took it back: the consumer skips it.
-pub const REVOKED: u32 = 2;
-
-/// A word alone on its cache line, so that the two sides do not slow each other down.
-#[repr(C, align(64))]
-#[derive(Debug)]
-pub(crate) struct Line<T>(pub(crate) T);
-
-/// The shared words of one ring.
-#[repr(C)]
-#[derive(Debug)]
-pub struct Control {
-    /// Where the next frame will be written; only the producer stores it.
-    tail: Line<AtomicU64>,
-    /// Where the next frame will be read; only the consumer stores it.
-    head: Line<AtomicU64>,
-    /// The consumer is about to block.
-    sleeping: Line<AtomicU32>,
-    /// The producer is about to block until there is room.
-    starving: Line<AtomicU32>,
-}
-
-impl Control {
-    /// A ring that is empty (for the model test; the real one lives in zeroed shared memory).
-    #[cfg(any(test, loom))]
-    pub(crate) fn new() -> Self {
-        Self {
-            tail: Line(AtomicU64::new(0)),
-            head: Line(AtomicU64::new(0)),
-            sleeping: Line(AtomicU32::new(0)),
-            starving: Line(AtomicU32::new(0)),
-        }
-    }
-
-    pub(crate) fn tail(&self) -> u64 {
-        self.tail.0.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn head(&self) -> u64 {
-        self.head.0.load(Ordering::Acquire)
-    }
-
-    /// Make all frames before `tail` visible to the consumer.
-    pub(crate) fn publish(&self, tail: u64) {
-        self.tail.0.store(tail, Ordering::Release);
-    }
-
-    /// Give the bytes before `head` back to the producer.
-    pub(crate) fn release(&self, head: u64) {
-        self.head.0.store(head, Ordering::Release);
-    }
-
-    /// Producer, after publishing: must the consumer be woken?
-    pub(crate) fn take_sleeper(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.sleeping.0.load(Ordering::Relaxed) != 0 && self.sleeping.0.swap(0, Ordering::AcqRel) != 0
-    }
-
-    /// Consumer, before blocking: announce it. The caller looks at [`Control::tail`] once more.
-    pub(crate) fn announce_sleep(&self) {
-        self.sleeping.0.store(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// Consumer: it is awake again.
-    pub(crate) fn awake(&self) {
-        self.sleeping.0.store(0, Ordering::Relaxed);
-    }
-
-    /// Consumer, after releasing: must the producer be woken?
-    pub(crate) fn take_starving(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.starving.0.load(Ordering::Relaxed) != 0 && self.starving.0.swap(0, Ordering::AcqRel) != 0
-    }
-
-    /// Producer, before blocking for room: announce it. The caller tries once more.
-    pub(crate) fn announce_starving(&self) {
-        self.starving.0.store(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-}
+/// No position is beyond this (see [`check_positions`]), so adding to one never overflows.
+const LAST: u64 = 1 << 62;
 
 /// Which of a channel's two rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,12 +55,70 @@ fn frame_size(len: usize) -> usize {
     HEADER + len.next_multiple_of(HEADER)
 }
 
-/// The writing side of a ring.
+/// One ring's memory, as both sides use it.
 #[derive(Debug)]
-pub struct Producer {
+struct Ring {
     memory: Arc<Memory>,
     which: Which,
     capacity: usize,
+}
+
+impl Ring {
+    /// The ring, and its positions (head, tail) as they stand.
+    fn open(memory: Arc<Memory>, which: Which) -> Result<(Self, u64, u64), Violation> {
+        let capacity = memory.capacity(which);
+        let (head, tail) = (memory.control(which).head(), memory.control(which).tail());
+        check_positions(head, tail, capacity)?;
+        Ok((Self { memory, which, capacity }, head, tail))
+    }
+
+    fn control(&self) -> &Control {
+        self.memory.control(self.which)
+    }
+
+    /// The place of a position: always below the capacity.
+    fn offset(&self, position: u64) -> usize {
+        (position as usize) & (self.capacity - 1)
+    }
+
+    fn bytes(&self) -> *mut u8 {
+        self.memory.ring(self.which)
+    }
+
+    /// The word with a frame's length and kind. `position` is a multiple of HEADER.
+    fn header(&self, position: u64) -> &AtomicU64 {
+        // SAFETY: the offset of such a position is a multiple of HEADER below the capacity, itself
+        // a multiple of HEADER: the word lies inside the mapping and is aligned to 8. Both sides
+        // touch it only as an atomic. The reference lives no longer than the mapping.
+        unsafe { &*self.bytes().add(self.offset(position)).cast::<AtomicU64>() }
+    }
+
+    /// A frame's state. `position` is a multiple of HEADER.
+    fn state(&self, position: u64) -> &State {
+        // SAFETY: as for `header`; the word at +8 still lies inside those HEADER bytes.
+        unsafe { &*self.bytes().add(self.offset(position) + 8).cast::<State>() }
+    }
+
+    /// A frame's header. Its words are atomics because the other side, when it keeps to no
+    /// protocol, may write them at the same time.
+    fn write_header(&self, position: u64, len: usize, kind: u16) {
+        let ([l0, l1, l2, l3], [k0, k1]) = ((len as u32).to_ne_bytes(), kind.to_ne_bytes());
+        let word = u64::from_ne_bytes([l0, l1, l2, l3, k0, k1, 0, 0]);
+        self.header(position).store(word, Ordering::Relaxed);
+        self.state(position).reset();
+    }
+
+    fn read_header(&self, position: u64) -> (usize, u16) {
+        let word = self.header(position).load(Ordering::Relaxed);
+        let [l0, l1, l2, l3, k0, k1, _, _] = word.to_ne_bytes();
+        (u32::from_ne_bytes([l0, l1, l2, l3]) as usize, u16::from_ne_bytes([k0, k1]))
+    }
+}
+
+/// The writing side of a ring.
+#[derive(Debug)]
+pub struct Producer {
+    ring: Ring,
     tail: u64,
     /// The consumer's position as last seen: what lies before it is free.
     seen_head: u64,
@@ -156,58 +130,47 @@ impl Producer {
     /// # Errors
     /// A [`Violation`] when the positions in the memory are impossible.
     pub fn attach(memory: Arc<Memory>, which: Which) -> Result<Self, Violation> {
-        let capacity = memory.capacity(which);
-        let (head, tail) = (memory.control(which).head(), memory.control(which).tail());
-        check_positions(head, tail, capacity)?;
-        Ok(Self { memory, which, capacity, tail, seen_head: head })
+        let (ring, seen_head, tail) = Ring::open(memory, which)?;
+        Ok(Self { ring, tail, seen_head })
     }
 
     /// The largest payload that a frame may have, in bytes.
     #[must_use]
     pub fn max_payload(&self) -> usize {
-        self.capacity / 2 - HEADER
+        self.ring.capacity / 2 - HEADER
     }
 
-    /// Write a frame, whose payload is `parts` one after the other, and publish it. Returns its
-    /// position. Waking the consumer is the caller's: see [`Producer::must_wake`].
+    /// Write a frame, whose payload is `parts` one after the other, and publish it. Its `kind` is
+    /// not 0. Returns its position. Waking the consumer is the caller's: see
+    /// [`Producer::must_wake`].
     ///
     /// # Errors
     /// [`PushError::Full`] when there is no room now; nothing is written then.
     pub fn push(&mut self, kind: u16, parts: &[&[u8]]) -> Result<u64, PushError> {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        if len > self.max_payload() {
-            return Err(PushError::TooLarge);
-        }
-        let size = frame_size(len);
-        let offset = self.offset(self.tail);
-        let to_end = self.capacity - offset;
-        let padding = if size > to_end { to_end } else { 0 };
-        if !self.has_room(padding + size)? {
+        debug_assert_ne!(kind, PADDING, "a kind of 0 is padding, which the consumer skips");
+        // Saturating: the same bytes may be named many times over.
+        let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
+        if !self.fits(len)? {
             return Err(PushError::Full);
         }
+        let size = frame_size(len);
+        let padding = self.padding(size);
         if padding > 0 {
-            self.write_header(offset, padding - HEADER, PADDING);
+            self.ring.write_header(self.tail, padding - HEADER, PADDING);
             self.tail += padding as u64;
         }
         let position = self.tail;
-        let offset = self.offset(position);
-        self.write_header(offset, len, kind);
-        let mut at = offset + HEADER;
+        self.ring.write_header(position, len, kind);
+        let mut at = self.ring.offset(position) + HEADER;
         for part in parts {
             // SAFETY: `at..at + part.len()` lies inside the ring, because the frame does not wrap
             // and has room (checked above), and inside the part that the consumer has released;
             // `part` cannot overlap it, as no reference into the ring is ever given out.
-            unsafe {
-                std::ptr::copy_nonoverlapping(
-                    part.as_ptr(),
-                    self.memory.ring(self.which).add(at),
-                    part.len(),
-                );
-            }
+            unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), self.ring.bytes().add(at), part.len()) };
             at += part.len();
         }
         self.tail += size as u64;
-        self.memory.control(self.which).publish(self.tail);
+        self.ring.control().publish(self.tail);
         Ok(position)
     }
 
@@ -221,60 +184,65 @@ impl Producer {
             return Err(PushError::TooLarge);
         }
         let size = frame_size(len);
-        let to_end = self.capacity - self.offset(self.tail);
-        self.has_room(if size > to_end { to_end + size } else { size })
+        self.has_room(self.padding(size) + size)
+    }
+
+    /// How much is left unused at the ring's end, so that a frame of this size does not wrap.
+    fn padding(&self, size: usize) -> usize {
+        let to_end = self.ring.capacity - self.ring.offset(self.tail);
+        if size > to_end { to_end } else { 0 }
     }
 
     /// After one or more pushes: was the consumer asleep, so that it must be woken?
     #[must_use]
     pub fn must_wake(&self) -> bool {
-        self.memory.control(self.which).take_sleeper()
+        self.ring.control().take_sleeper()
     }
 
-    /// Before blocking for room: announce it. The caller then tries [`Producer::push`] once more.
+    /// Before blocking for room: announce it. The caller then tries [`Producer::push`] once more,
+    /// and blocks only when there is still no room. (The wake-up that the consumer signals is
+    /// cleared before that second try, never after it.)
     pub fn announce_starving(&self) {
-        self.memory.control(self.which).announce_starving();
+        self.ring.control().announce_starving();
     }
 
     /// Take a frame back that the consumer has not claimed. True when it is ours again.
     #[must_use]
     pub fn revoke(&self, position: u64) -> bool {
-        self.is_held(position)
-            && self
-                .state(position)
-                .compare_exchange(PENDING, REVOKED, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
+        self.is_held(position) && self.ring.state(position).revoke()
     }
 
     /// Has the consumer not yet claimed this frame?
     #[must_use]
     pub fn is_pending(&self, position: u64) -> bool {
-        self.is_held(position) && self.state(position).load(Ordering::Acquire) == PENDING
+        self.is_held(position) && self.ring.state(position).is_pending()
     }
 
     /// Has the consumer released everything?
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.memory.control(self.which).head() >= self.tail
+        self.ring.control().head() >= self.tail
     }
 
     /// The consumer's position: it moves as long as the consumer lives.
     #[must_use]
     pub fn progress(&self) -> u64 {
-        self.memory.control(self.which).head()
+        self.ring.control().head()
     }
 
-    /// Is the frame at this position still in the ring (not yet released)?
+    /// Can there be a frame of ours at this position, one that is not yet released?
     fn is_held(&self, position: u64) -> bool {
-        position < self.tail && self.memory.control(self.which).head() <= position
+        position.is_multiple_of(HEADER as u64)
+            && (self.seen_head..self.tail).contains(&position)
+            && self.ring.control().head() <= position
     }
 
     fn has_room(&mut self, size: usize) -> Result<bool, PushError> {
         if self.free() >= size {
             return Ok(true);
         }
-        let head = self.memory.control(self.which).head();
-        if head < self.seen_head || head > self.tail {
+        let head = self.ring.control().head();
+        if head < self.seen_head || head > self.tail || !head.is_multiple_of(HEADER as u64) {
             return Err(PushError::Violation(Violation("the consumer's position is impossible")));
         }
         self.seen_head = head;
@@ -282,29 +250,7 @@ impl Producer {
     }
 
     fn free(&self) -> usize {
-        self.capacity - (self.tail - self.seen_head) as usize
-    }
-
-    fn offset(&self, position: u64) -> usize {
-        (position as usize) & (self.capacity - 1)
-    }
-
-    fn write_header(&self, offset: usize, len: usize, kind: u16) {
-        let mut header = [0_u8; HEADER];
-        let (first, rest) = header.split_at_mut(4);
-        first.copy_from_slice(&(len as u32).to_ne_bytes());
-        if let Some(bytes) = rest.get_mut(..2) {
-            bytes.copy_from_slice(&kind.to_ne_bytes());
-        }
-        // SAFETY: `offset` is a multiple of HEADER below the capacity, itself a multiple of
-        // HEADER, so the header lies inside the ring; the caller has checked that it is free.
-        unsafe {
-            std::ptr::copy_nonoverlapping(header.as_ptr(), self.memory.ring(self.which).add(offset), HEADER);
-        }
-    }
-
-    fn state(&self, position: u64) -> &AtomicU32 {
-        state_word(&self.memory, self.which, self.offset(position))
+        self.ring.capacity - (self.tail - self.seen_head) as usize
     }
 }
 
@@ -321,9 +267,7 @@ pub struct Frame {
 /// The reading side of a ring.
 #[derive(Debug)]
 pub struct Consumer {
-    memory: Arc<Memory>,
-    which: Which,
-    capacity: usize,
+    ring: Ring,
     head: u64,
     /// The producer's position as last seen: frames before it may be read.
     seen_tail: u64,
@@ -335,10 +279,8 @@ impl Consumer {
     /// # Errors
     /// A [`Violation`] when the positions in the memory are impossible.
     pub fn attach(memory: Arc<Memory>, which: Which) -> Result<Self, Violation> {
-        let capacity = memory.capacity(which);
-        let (head, tail) = (memory.control(which).head(), memory.control(which).tail());
-        check_positions(head, tail, capacity)?;
-        Ok(Self { memory, which, capacity, head, seen_tail: tail })
+        let (ring, head, seen_tail) = Ring::open(memory, which)?;
+        Ok(Self { ring, head, seen_tail })
     }
 
     /// The next frame, or `None` when there is none now. The frame stays in the ring until
@@ -347,64 +289,53 @@ impl Consumer {
     /// # Errors
     /// A [`Violation`] when the positions or a length are impossible.
     pub fn peek(&mut self) -> Result<Option<Frame>, Violation> {
+        // Twice at most: padding leads to the beginning of the ring, where none fits.
         loop {
             if self.head == self.seen_tail {
-                let tail = self.memory.control(self.which).tail();
+                let tail = self.ring.control().tail();
                 if tail == self.head {
                     return Ok(None);
                 }
-                check_positions(self.head, tail, self.capacity)?;
-                if tail < self.seen_tail {
-                    return Err(Violation("the producer's position went back"));
-                }
+                check_positions(self.head, tail, self.ring.capacity)?;
                 self.seen_tail = tail;
             }
-            let offset = (self.head as usize) & (self.capacity - 1);
-            let mut header = [0_u8; HEADER];
-            // SAFETY: `head` is a multiple of HEADER (checked for every step), so the header lies
-            // inside the ring. It is copied once and only the copy is looked at.
-            unsafe {
-                std::ptr::copy_nonoverlapping(
-                    self.memory.ring(self.which).add(offset).cast_const(),
-                    header.as_mut_ptr(),
-                    HEADER,
-                );
+            let (len, kind) = self.ring.read_header(self.head);
+            if !self.fits(len) {
+                return Err(Violation("a frame is longer than it can be"));
             }
-            let [l0, l1, l2, l3, k0, k1, ..] = header;
-            let len = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
-            let kind = u16::from_ne_bytes([k0, k1]);
-            let available = (self.seen_tail - self.head) as usize;
-            let to_end = self.capacity - offset;
-            if len > self.capacity || frame_size(len) > available.min(to_end) {
-                return Err(Violation("a frame is longer than what was published"));
+            if kind != PADDING {
+                return Ok(Some(Frame { kind, len, position: self.head }));
             }
-            if kind == PADDING {
-                self.head += frame_size(len) as u64;
-                self.memory.control(self.which).release(self.head);
-                continue;
+            if frame_size(len) != self.to_end() {
+                return Err(Violation("padding does not end where the ring does"));
             }
-            return Ok(Some(Frame { kind, len, position: self.head }));
+            // Given back together with the frame behind it.
+            self.head += frame_size(len) as u64;
         }
     }
 
-    /// Begin with a frame: false when the producer took it back, and it must be skipped.
+    /// Begin with a frame: false when the producer took it back (or the frame is not the next one
+    /// any more), and it must be skipped.
     #[must_use]
     pub fn claim(&self, frame: &Frame) -> bool {
-        let offset = (frame.position as usize) & (self.capacity - 1);
-        state_word(&self.memory, self.which, offset)
-            .compare_exchange(PENDING, CLAIMED, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.is_next(frame) && self.ring.state(frame.position).claim()
     }
 
-    /// Append the frame's payload to `out`.
+    /// Append the frame's payload to `out`; nothing when it is not the next one any more.
     pub fn read(&self, frame: &Frame, out: &mut Vec<u8>) {
+        if !self.is_next(frame) {
+            return;
+        }
         out.reserve(frame.len);
-        let offset = (frame.position as usize) & (self.capacity - 1);
-        // SAFETY: `peek` has checked that the whole frame lies inside the ring and was published;
-        // `reserve` made room for `frame.len` bytes, and the copy initialises exactly those.
+        let offset = self.ring.offset(frame.position);
+        // SAFETY: the whole frame lies inside the ring (`is_next`); `reserve` made room for
+        // `frame.len` bytes, and the copy initialises exactly those. A producer that keeps to the
+        // protocol has published them and leaves them alone. One that does not may write at the
+        // same time, in another process, where it cannot reach `out`: what we get are bytes
+        // without meaning, and they are looked at only in this copy.
         unsafe {
             std::ptr::copy_nonoverlapping(
-                self.memory.ring(self.which).add(offset + HEADER).cast_const(),
+                self.ring.bytes().add(offset + HEADER).cast_const(),
                 out.as_mut_ptr().add(out.len()),
                 frame.len,
             );
@@ -412,25 +343,26 @@ impl Consumer {
         }
     }
 
-    /// Give the frame's bytes back to the producer.
+    /// Give the frame's bytes back to the producer. Does nothing when that was done before.
     pub fn release(&mut self, frame: &Frame) {
-        if frame.position == self.head {
+        if self.is_next(frame) {
             self.head += frame_size(frame.len) as u64;
-            self.memory.control(self.which).release(self.head);
+            self.ring.control().release(self.head);
         }
     }
 
     /// After one or more releases: does the producer wait for room, so that it must be woken?
     #[must_use]
     pub fn must_wake(&self) -> bool {
-        self.memory.control(self.which).take_starving()
+        self.ring.control().take_starving()
     }
 
     /// Before blocking: announce it, and look once more. True when the ring is still empty, so
-    /// that blocking is right; call [`Consumer::awake`] afterwards.
+    /// that blocking is right; afterwards call [`Consumer::awake`], clear the wake-up, and only
+    /// then [`Consumer::peek`]: clearing after the look would lose what came in between.
     #[must_use]
     pub fn may_sleep(&self) -> bool {
-        let control = self.memory.control(self.which);
+        let control = self.ring.control();
         control.announce_sleep();
         if control.tail() == self.head {
             return true;
@@ -441,25 +373,36 @@ impl Consumer {
 
     /// The consumer looks at the ring again by itself: producers need not wake it.
     pub fn awake(&self) {
-        self.memory.control(self.which).awake();
+        self.ring.control().awake();
     }
 
     /// Is there nothing to read now?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.memory.control(self.which).tail() == self.head
+        self.ring.control().tail() == self.head
+    }
+
+    /// Is this the frame that [`Consumer::peek`] would give, and as long as it can be?
+    fn is_next(&self, frame: &Frame) -> bool {
+        frame.position == self.head && self.fits(frame.len)
+    }
+
+    /// Can there be a published frame of this length at our position? A producer writes none
+    /// larger than half the ring, and none that wraps.
+    fn fits(&self, len: usize) -> bool {
+        let published = (self.seen_tail - self.head) as usize;
+        let most = published.min(self.to_end()).min(self.ring.capacity / 2);
+        len <= most && frame_size(len) <= most
+    }
+
+    /// Bytes from our position to the end of the ring.
+    fn to_end(&self) -> usize {
+        self.ring.capacity - self.ring.offset(self.head)
     }
 }
 
-fn state_word(memory: &Memory, which: Which, offset: usize) -> &AtomicU32 {
-    // SAFETY: `offset` is a frame's place: a multiple of HEADER below the capacity, so the word at
-    // +8 lies inside the mapping and is aligned to 4; both sides touch it only as an atomic while
-    // the frame is published; the reference lives no longer than the mapping.
-    unsafe { &*memory.ring(which).add(offset + 8).cast::<AtomicU32>() }
-}
-
 fn check_positions(head: u64, tail: u64, capacity: usize) -> Result<(), Violation> {
-    if tail < head || tail - head > capacity as u64 {
+    if tail < head || tail - head > capacity as u64 || tail > LAST {
         return Err(Violation("the positions of a ring are impossible"));
     }
     if !head.is_multiple_of(HEADER as u64) || !tail.is_multiple_of(HEADER as u64) {

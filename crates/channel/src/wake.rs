@@ -95,15 +95,19 @@ impl Wait {
         let _ = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
     }
 
-    /// Block until there is a signal, `also` has something to read or is closed, or the time is up
-    /// (`None`: no limit). Returns whether (this, `also`) is ready.
+    /// Block until there is a signal, the other end of `also` is closed, or the time is up (`None`:
+    /// no limit). Returns whether (there is a signal, `also` is closed). What can be read from
+    /// `also` is no reason to return: a descriptor comes before the frame that announces it.
     ///
     /// # Errors
     /// `Interrupted` when a signal handler ran; the operating system's otherwise.
     pub fn wait(&self, also: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<(bool, bool)> {
-        let entry = |fd: i32| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let mut fds = [entry(self.0.as_raw_fd()), entry(also.as_raw_fd())];
-        let millis = timeout.map_or(-1, |left| i32::try_from(left.as_millis()).unwrap_or(i32::MAX));
+        let entry = |fd: BorrowedFd<'_>, events| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+        // That the other end is closed (POLLHUP) is told unasked.
+        let mut fds = [entry(self.0.as_fd(), libc::POLLIN), entry(also, 0)];
+        // Rounded up, so that a caller with a little time left does not spin.
+        let millis =
+            timeout.map_or(-1, |left| i32::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
         // SAFETY: `fds` is a live array of the length that is passed.
         if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, millis) } < 0 {
             return Err(io::Error::last_os_error());

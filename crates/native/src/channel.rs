@@ -11,6 +11,7 @@ use ::channel::link::{END_FDS, Files, WorkerEnd};
 use ::channel::memory::{CANCELLED, Layout, MAX_SLOTS, Memory};
 use ::channel::wake::{Signal, Wait};
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -145,6 +146,14 @@ impl Channel {
     fn set_wait_room(&self, wait: Option<Py<PyAny>>) {
         let before = std::mem::replace(&mut *locked(&self.wait_room), wait);
         drop(before);
+    }
+
+    /// What waits for room may hold what holds this channel.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.wait_room.try_lock() {
+            Ok(wait) => visit.call(&*wait),
+            Err(_) => Ok(()),
+        }
     }
 
     /// How many requests were taken and are not done.
@@ -435,18 +444,23 @@ impl Channel {
         Ok(dead)
     }
 
-    /// A request is done. When it was an earlier router's, the present one learns that its slot is free.
-    pub(crate) fn finish(&self, ticket: &Ticket) -> PyResult<()> {
-        let busy = self.busy.fetch_sub(1, Ordering::Relaxed) - 1;
-        let mut outbox = locked(&self.outbox);
-        if outbox.generation() != ticket.generation {
-            let generation = outbox.generation();
-            outbox.ready(generation, busy);
-            outbox.push_ready()?;
-            drop(outbox);
+    /// A request is done. The router that it came from has got `DONE`; when that one is dead, its
+    /// successor, which counts the request as held, is told here.
+    pub(crate) fn finish(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<()> {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+        loop {
+            let epoch = self.room.epoch();
+            let pushed = locked(&self.outbox).push_stale_done(ticket)?;
+            if pushed != Some(Attempt::Wait) {
+                self.wake_owed.fetch_or(pushed.is_some(), Ordering::Relaxed);
+                return Ok(());
+            }
             self.wake_owed.store(true, Ordering::Relaxed);
+            self.deliver_wake();
+            if self.wait_for_room(py, epoch)? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 

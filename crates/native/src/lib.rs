@@ -5,6 +5,7 @@
 //! * [`request`]: one claimed request.
 //! * [`wsgi`]: the WSGI gateway.
 //! * [`asgi`]: the ASGI gateway.
+//! * [`router`]: being the router.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
 //! Two rules keep threads and greenlets apart. No lock is held while Python code may run, because
@@ -19,6 +20,7 @@ mod outbox;
 mod probe;
 mod request;
 mod room;
+mod router;
 mod text;
 mod wsgi;
 
@@ -37,6 +39,8 @@ mod _native {
     use crate::probe::RouterEnd;
     #[pymodule_export]
     use crate::request::Request;
+    #[pymodule_export]
+    use crate::router::{route, router_option_names};
     #[pymodule_export]
     use crate::wsgi::{FileWrapper, Input, Response, Wsgi};
 

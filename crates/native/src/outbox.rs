@@ -71,11 +71,6 @@ impl Outbox {
         self.ready = Some(Ready { generation, busy }.encode());
     }
 
-    /// The generation that is served now.
-    pub(crate) fn generation(&self) -> u32 {
-        self.generation
-    }
-
     /// Push the READY that is owed, if there is one.
     pub(crate) fn push_ready(&mut self) -> Result<Attempt, PyErr> {
         let Some(ready) = self.ready else { return Ok(Attempt::Sent) };
@@ -84,6 +79,18 @@ impl Outbox {
             self.ready = None;
         }
         Ok(pushed)
+    }
+
+    /// Tell a router that a request of an earlier one is done, if it is such a request.
+    pub(crate) fn push_stale_done(&mut self, ticket: &Ticket) -> Result<Option<Attempt>, PyErr> {
+        if ticket.generation == self.generation {
+            return Ok(None);
+        }
+        if self.push_ready()? == Attempt::Wait {
+            return Ok(Some(Attempt::Wait));
+        }
+        let message = message::Body::prefix(ticket.id, message::DONE, ticket.elapsed());
+        Ok(Some(self.push(message::ABORT, &[&message])?))
     }
 
     /// Push a frame of a response if it is wanted and there is room.

@@ -121,9 +121,7 @@ impl AccessLog {
         if format == "json" {
             return Ok(AccessLog {
                 style: Style::Json,
-                request_fields: [AUTHORIZATION, REFERER, USER_AGENT]
-                    .map(<[u8]>::to_vec)
-                    .to_vec(),
+                request_fields: [AUTHORIZATION, REFERER, USER_AGENT].map(<[u8]>::to_vec).to_vec(),
                 response_fields: Vec::new(),
             });
         }
@@ -138,11 +136,7 @@ impl AccessLog {
                 _ => {}
             }
         }
-        Ok(AccessLog {
-            style: Style::Text(pieces),
-            request_fields,
-            response_fields,
-        })
+        Ok(AccessLog { style: Style::Text(pieces), request_fields, response_fields })
     }
 
     /// The names, in lower case, that [`write`](AccessLog::write) will look up in the request: no
@@ -195,9 +189,7 @@ fn parse(format: &str) -> Result<Vec<Piece>, String> {
             .and_then(|after| after.split_once(')'))
             .ok_or("a % is followed neither by (atom)s nor by another %")?;
         let piece = atom(name)?;
-        rest = after
-            .strip_prefix(['s', 'd'])
-            .ok_or_else(|| format!("%({name}) is not followed by s"))?;
+        rest = after.strip_prefix(['s', 'd']).ok_or_else(|| format!("%({name}) is not followed by s"))?;
         if !literal.is_empty() {
             pieces.push(Piece::Literal(std::mem::take(&mut literal)));
         }
@@ -220,9 +212,7 @@ fn atom(name: &str) -> Result<Piece, String> {
             "i" => Ok(Piece::RequestField(field)),
             "o" => Ok(Piece::ResponseField(field)),
             "e" => Ok(Piece::Missing),
-            _ => Err(format!(
-                "unknown atom {name:?}: {{name}} is followed by i, o or e"
-            )),
+            _ => Err(format!("unknown atom {name:?}: {{name}} is followed by i, o or e")),
         };
     }
     Ok(match name {
@@ -285,9 +275,7 @@ fn write_piece(out: &mut Vec<u8>, piece: &Piece, entry: &Entry<'_>) {
         Piece::Seconds => write_number(out, duration.as_secs()),
         Piece::Milliseconds => write_number(out, clamped(duration.as_millis())),
         Piece::Microseconds => write_number(out, clamped(duration.as_micros())),
-        Piece::DecimalSeconds => {
-            write_decimal(out, duration.as_secs(), duration.subsec_micros(), 6)
-        }
+        Piece::DecimalSeconds => write_decimal(out, duration.as_secs(), duration.subsec_micros(), 6),
         Piece::Queued => match entry.queued {
             Some(queued) => {
                 let micros = clamped(queued.as_micros());
@@ -359,13 +347,7 @@ fn escape(out: &mut Vec<u8>, mut bytes: &[u8]) {
 }
 
 fn hex(byte: u8) -> [u8; 2] {
-    [byte >> 4, byte & 15].map(|digit| {
-        if digit < 10 {
-            b'0' + digit
-        } else {
-            b'a' + digit - 10
-        }
-    })
+    [byte >> 4, byte & 15].map(|digit| if digit < 10 { b'0' + digit } else { b'a' + digit - 10 })
 }
 
 /// credentials = "Basic" 1*SP token68, which is user-id ":" password in Base64 (RFC 7617 2). None
@@ -383,10 +365,7 @@ fn basic_user(credentials: &[u8]) -> Option<Vec<u8>> {
 
 /// Decodes Base64 (RFC 4648 4), with or without its padding.
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let text = text
-        .strip_suffix(b"==")
-        .or_else(|| text.strip_suffix(b"="))
-        .unwrap_or(text);
+    let text = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
     let mut decoded = Vec::with_capacity(text.len() / 4 * 3 + 2);
     for quad in text.chunks(4) {
         let mut bits = 0u32;

@@ -104,7 +104,8 @@ impl Clients {
     /// Wake those whose deadline is over.
     pub fn expire(&self, now: Instant) {
         for (_, client) in &*self.all.borrow() {
-            if client.deadline.get().is_some_and(|deadline| deadline <= now) && !client.expired.replace(true) {
+            if client.deadline.get().is_some_and(|deadline| deadline <= now) && !client.expired.replace(true)
+            {
                 client.wake();
             }
         }

@@ -9,9 +9,8 @@ use std::mem::MaybeUninit;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// The last second that four digits of a year can tell: all renderings have fixed widths.
 const LAST_SECOND: i64 = 253_402_300_799;
@@ -37,11 +36,7 @@ impl Clock {
     }
 
     fn at(second: i64) -> Clock {
-        Clock::render(
-            second,
-            &broken_down(second, Zone::Utc),
-            &broken_down(second, Zone::Local),
-        )
+        Clock::render(second, &broken_down(second, Zone::Utc), &broken_down(second, Zone::Local))
     }
 
     /// Shows `now`. Costs a comparison unless the second has changed.
@@ -123,9 +118,7 @@ enum Zone {
 
 fn seconds(now: SystemTime) -> i64 {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs())
-        .unwrap_or(LAST_SECOND)
-        .min(LAST_SECOND)
+    i64::try_from(since.as_secs()).unwrap_or(LAST_SECOND).min(LAST_SECOND)
 }
 
 fn broken_down(second: i64, zone: Zone) -> libc::tm {
@@ -144,11 +137,7 @@ fn broken_down(second: i64, zone: Zone) -> libc::tm {
 }
 
 fn name<'a>(names: &[&'a str], index: libc::c_int) -> &'a str {
-    usize::try_from(index)
-        .ok()
-        .and_then(|index| names.get(index))
-        .copied()
-        .unwrap_or("???")
+    usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or("???")
 }
 
 /// Renders into exactly `N` bytes; what is missing is blank, what is too long is cut.
@@ -171,19 +160,10 @@ mod tests {
     #[test]
     fn a_date_is_an_imf_fixdate() {
         // The example of RFC 9110 5.6.7.
-        assert_eq!(
-            shown(Clock::at(784_111_777).date()),
-            "Sun, 06 Nov 1994 08:49:37 GMT"
-        );
+        assert_eq!(shown(Clock::at(784_111_777).date()), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(shown(Clock::at(0).date()), "Thu, 01 Jan 1970 00:00:00 GMT");
-        assert_eq!(
-            shown(Clock::at(1_709_210_096).date()),
-            "Thu, 29 Feb 2024 12:34:56 GMT"
-        );
-        assert_eq!(
-            shown(Clock::at(LAST_SECOND).date()),
-            "Fri, 31 Dec 9999 23:59:59 GMT"
-        );
+        assert_eq!(shown(Clock::at(1_709_210_096).date()), "Thu, 29 Feb 2024 12:34:56 GMT");
+        assert_eq!(shown(Clock::at(LAST_SECOND).date()), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 
     #[test]
@@ -192,32 +172,19 @@ mod tests {
             let mut local = broken_down(1_795_406_055, Zone::Utc);
             local.tm_gmtoff = offset;
             let clock = Clock::render(0, &local, &local);
-            [clock.error_stamp(), clock.access_stamp(), clock.rfc3339()]
-                .map(|s| shown(s).to_owned())
+            [clock.error_stamp(), clock.access_stamp(), clock.rfc3339()].map(|s| shown(s).to_owned())
         };
         assert_eq!(
             stamps(0),
-            [
-                "[2026-11-23 03:54:15 +0000]",
-                "[23/Nov/2026:03:54:15 +0000]",
-                "2026-11-23T03:54:15+00:00"
-            ]
+            ["[2026-11-23 03:54:15 +0000]", "[23/Nov/2026:03:54:15 +0000]", "2026-11-23T03:54:15+00:00"]
         );
         assert_eq!(
             stamps(19800),
-            [
-                "[2026-11-23 03:54:15 +0530]",
-                "[23/Nov/2026:03:54:15 +0530]",
-                "2026-11-23T03:54:15+05:30"
-            ]
+            ["[2026-11-23 03:54:15 +0530]", "[23/Nov/2026:03:54:15 +0530]", "2026-11-23T03:54:15+05:30"]
         );
         assert_eq!(
             stamps(-12600),
-            [
-                "[2026-11-23 03:54:15 -0330]",
-                "[23/Nov/2026:03:54:15 -0330]",
-                "2026-11-23T03:54:15-03:30"
-            ]
+            ["[2026-11-23 03:54:15 -0330]", "[23/Nov/2026:03:54:15 -0330]", "2026-11-23T03:54:15-03:30"]
         );
     }
 
@@ -245,14 +212,8 @@ mod tests {
     #[test]
     fn a_time_out_of_range_is_clamped() {
         let before = UNIX_EPOCH - Duration::from_secs(5);
-        assert_eq!(
-            shown(Clock::new(before).date()),
-            "Thu, 01 Jan 1970 00:00:00 GMT"
-        );
+        assert_eq!(shown(Clock::new(before).date()), "Thu, 01 Jan 1970 00:00:00 GMT");
         let far = UNIX_EPOCH + Duration::from_secs(1 << 60);
-        assert_eq!(
-            shown(Clock::new(far).date()),
-            "Fri, 31 Dec 9999 23:59:59 GMT"
-        );
+        assert_eq!(shown(Clock::new(far).date()), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

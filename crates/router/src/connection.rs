@@ -177,7 +177,11 @@ impl Connection {
         }
         let mut reader = BodyReader::new(plan.framing);
         if plan.expects && self.unread().is_empty() {
-            self.exchange.response.borrow_mut().out.with_tail(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+            self.exchange
+                .response
+                .borrow_mut()
+                .out
+                .with_tail(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
             self.flush().await?;
         }
         self.body = None;
@@ -233,7 +237,12 @@ impl Connection {
                 if since.is_none() {
                     let now = Instant::now();
                     since = Some(now);
-                    self.exchange.times.set(Times { received: now, queued: now, handed: now, last_byte: now });
+                    self.exchange.times.set(Times {
+                        received: now,
+                        queued: now,
+                        handed: now,
+                        last_byte: now,
+                    });
                     self.exchange.message.borrow_mut().clear();
                     self.client.set_idle(None);
                 }
@@ -315,10 +324,12 @@ impl Connection {
         let buffer = self.input.get(self.at..self.at + head_len).unwrap_or_default();
         let head = self.reader.head(buffer);
         let settings = &self.settings;
-        if settings.options.streams && head.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+        if settings.options.streams
+            && head.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        {
             return Err(End::Refused(501, "websockets are not implemented"));
         }
-        let mut told = settings.trust.request(self.trusted, Scheme::Http);
+        let mut told = settings.trust.screen(self.trusted, Scheme::Http);
         for (name, value) in head.fields() {
             told.field(name, value)?;
         }
@@ -447,7 +458,10 @@ impl Connection {
             }
             Poll::Ready(Err(error)) => {
                 if error.kind() == io::ErrorKind::UnexpectedEof {
-                    self.router.log.error(format_args!("{}: a file became shorter while it was sent", self.exchange.what()));
+                    self.router.log.error(format_args!(
+                        "{}: a file became shorter while it was sent",
+                        self.exchange.what()
+                    ));
                 }
                 Poll::Ready(Err(End::Quiet))
             }
@@ -493,7 +507,8 @@ impl Connection {
                     // taken for gone where nothing is lost by it: before a worker has begun, and for
                     // classes whose applications are told.
                     let queued = matches!(self.exchange.place.get(), Place::Queued(_));
-                    if queued || (self.settings.options.streams && !self.exchange.response.borrow().is_over()) {
+                    if queued || (self.settings.options.streams && !self.exchange.response.borrow().is_over())
+                    {
                         return Poll::Ready(Err(End::Quiet));
                     }
                 }
@@ -531,13 +546,18 @@ impl Connection {
             }
             let unread = self.input.get(self.at..).unwrap_or_default();
             if unread.is_empty() {
-                self.client.set_deadline(rate_deadline(self.body_since, body.received(), settings.options.body_rate));
+                self.client.set_deadline(rate_deadline(
+                    self.body_since,
+                    body.received(),
+                    settings.options.body_rate,
+                ));
                 if ready!(self.poll_fill(cx, BODY_ROOM))? == 0 {
                     return Poll::Ready(Err(End::Quiet));
                 }
                 continue;
             }
-            let most = usize::try_from(upload.window).unwrap_or(UPLOAD_PART).min(UPLOAD_PART).min(unread.len());
+            let most =
+                usize::try_from(upload.window).unwrap_or(UPLOAD_PART).min(UPLOAD_PART).min(unread.len());
             let unread = unread.get(..most).unwrap_or_default();
             let step = body.read(unread, &settings.limits)?;
             let data = unread.get(step.data.clone()).unwrap_or_default();

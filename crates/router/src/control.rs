@@ -111,11 +111,7 @@ impl Control {
         std::future::poll_fn(|cx| self.poll_receive(cx, &mut buffer)).await
     }
 
-    fn poll_receive(
-        &self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<Received> {
+    fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Received> {
         loop {
             let mut guard = match self.socket.poll_read_ready(cx) {
                 Poll::Ready(guard) => guard?,
@@ -126,7 +122,10 @@ impl Control {
                 Ok((len, fds)) => {
                     let message = buffer.get(..len).unwrap_or_default();
                     let order = serde_json::from_slice(message).map_err(|error| {
-                        io::Error::new(io::ErrorKind::InvalidData, format!("the arbiter's order is unreadable: {error}"))
+                        io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            format!("the arbiter's order is unreadable: {error}"),
+                        )
                     })?;
                     return Poll::Ready(Ok(Some((order, fds))));
                 }

@@ -44,8 +44,8 @@ impl Settings {
             None | Some("") => None,
             Some(path) => {
                 let format = AccessLog::compile(&options.access_log_format)?;
-                let file =
-                    AccessFile::open(path).map_err(|error| format!("the access log {path} cannot be opened: {error}"))?;
+                let file = AccessFile::open(path)
+                    .map_err(|error| format!("the access log {path} cannot be opened: {error}"))?;
                 Some((format, file))
             }
         };
@@ -307,7 +307,11 @@ impl Router {
         let (unbegun, begun) = worker.leave();
         self.requeue(unbegun);
         for exchange in begun {
-            self.log.error(format_args!("Worker (pid:{}) {why} while it served {}", worker.pid, exchange.what()));
+            self.log.error(format_args!(
+                "Worker (pid:{}) {why} while it served {}",
+                worker.pid,
+                exchange.what()
+            ));
             self.fail(&exchange, 502);
         }
         self.dispatch();
@@ -367,7 +371,10 @@ impl Router {
             message::HEAD => {
                 let head = message::Head::decode(payload)?;
                 let settings = self.settings.borrow().clone();
-                let keep = settings.access.as_ref().is_some_and(|(format, _)| format.response_fields().next().is_some());
+                let keep = settings
+                    .access
+                    .as_ref()
+                    .is_some_and(|(format, _)| format.response_fields().next().is_some());
                 self.respond(worker, head.id, head.flags, head.elapsed, |exchange, server| {
                     exchange.response.borrow_mut().on_head(&head, server, settings.bounds(), keep)
                 });
@@ -571,19 +578,14 @@ impl Router {
     fn sweep_queue(&self, now: Instant) {
         let Some(limit) = seconds(self.settings.borrow().options.queue_timeout) else { return };
         loop {
-            let exchange = match self.queue.borrow().front() {
-                Some((ticket, exchange)) if exchange.place.get() == Place::Queued(*ticket) => {
-                    if now.duration_since(exchange.times.get().queued) < limit {
-                        return;
-                    }
-                    exchange.clone()
-                }
-                Some(_) => {
-                    self.queue.borrow_mut().pop_front();
-                    continue;
-                }
-                None => return,
-            };
+            let Some((ticket, exchange)) = self.queue.borrow().front().cloned() else { return };
+            if exchange.place.get() != Place::Queued(ticket) {
+                self.queue.borrow_mut().pop_front();
+                continue;
+            }
+            if now.duration_since(exchange.times.get().queued) < limit {
+                return;
+            }
             self.abandon(&exchange, message::Reason::Timeout);
             self.log.warning(format_args!("{}: no worker was free for {limit:?}", exchange.what()));
             self.with_server(|server| exchange.response.borrow_mut().fail(503, server, Some(RETRY_AFTER)));
@@ -690,7 +692,14 @@ impl Router {
     ///
     /// # Errors
     /// When what came is not a channel.
-    pub fn attach(&self, id: u32, pid: i32, slots: usize, max_requests: u64, fds: Vec<OwnedFd>) -> io::Result<Rc<Worker>> {
+    pub fn attach(
+        &self,
+        id: u32,
+        pid: i32,
+        slots: usize,
+        max_requests: u64,
+        fds: Vec<OwnedFd>,
+    ) -> io::Result<Rc<Worker>> {
         let fds = fds.try_into().map_err(|_| io::Error::other("a worker's channel has five descriptors"))?;
         Ok(self.add_worker(Worker::open(id, pid, slots, max_requests, fds)?))
     }

@@ -105,7 +105,9 @@ impl Listener {
     /// Take no new connections, but lose none that a client believes to have: refuse new handshakes,
     /// accept what is under way, then close.
     pub async fn drain(self: Rc<Self>, router: Rc<Router>) {
-        if !self.is_unix && let Err(error) = refuse_handshakes(self.socket.get_ref()) {
+        if !self.is_unix
+            && let Err(error) = refuse_handshakes(self.socket.get_ref())
+        {
             router.log.debug(format_args!("new handshakes cannot be refused: {error}"));
         }
         let until = Instant::now() + DRAIN;

@@ -106,7 +106,11 @@ impl Outgoing {
 
     /// Add bytes of a body: in memory while there is room, in the temporary file beyond.
     pub fn push(&mut self, data: &[u8], bounds: Bounds<'_>) {
-        if self.in_memory + data.len() > bounds.memory && bounds.spool > 0 && !self.no_spool && !data.is_empty() {
+        if self.in_memory + data.len() > bounds.memory
+            && bounds.spool > 0
+            && !self.no_spool
+            && !data.is_empty()
+        {
             match self.push_to_spool(data, bounds) {
                 Ok(()) => return,
                 // No disk: memory takes what is under way, and `is_full` holds the worker back.
@@ -126,7 +130,9 @@ impl Outgoing {
         let file = spool.file();
         self.in_files += len;
         match self.pieces.back_mut() {
-            Some(Piece::File(last, offset, left)) if Rc::ptr_eq(last, &file) && *offset + *left == at => *left += len,
+            Some(Piece::File(last, offset, left)) if Rc::ptr_eq(last, &file) && *offset + *left == at => {
+                *left += len
+            }
             _ => self.pieces.push_back(Piece::File(file, at, len)),
         }
         Ok(())
@@ -205,7 +211,13 @@ const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(target_os = "linux"))]
 const NO_SIGNAL: i32 = 0;
 
-fn send_file(socket: BorrowedFd<'_>, file: &File, offset: u64, count: usize, sendfile: bool) -> io::Result<usize> {
+fn send_file(
+    socket: BorrowedFd<'_>,
+    file: &File,
+    offset: u64,
+    count: usize,
+    sendfile: bool,
+) -> io::Result<usize> {
     let sent = if sendfile { kernel_sendfile(socket, file, offset, count)? } else { None };
     let sent = match sent {
         Some(sent) => sent,
@@ -220,7 +232,12 @@ fn send_file(socket: BorrowedFd<'_>, file: &File, offset: u64, count: usize, sen
 
 /// `None`: the kernel cannot do it for these two.
 #[cfg(target_os = "linux")]
-fn kernel_sendfile(socket: BorrowedFd<'_>, file: &File, offset: u64, count: usize) -> io::Result<Option<usize>> {
+fn kernel_sendfile(
+    socket: BorrowedFd<'_>,
+    file: &File,
+    offset: u64,
+    count: usize,
+) -> io::Result<Option<usize>> {
     let mut at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: both descriptors are open; `at` is a live variable that the kernel updates.
     let sent = unsafe { libc::sendfile(socket.as_raw_fd(), file.as_raw_fd(), &raw mut at, count) };

@@ -76,9 +76,14 @@ impl std::fmt::Display for Complaint {
         match self {
             Self::BadHead(bad) => write!(f, "the application's response cannot be sent: {bad}"),
             Self::BadLength => f.write_str("the application's Content-Length is not one number"),
-            Self::TooLong => f.write_str("the response is longer than its Content-Length: the rest was cut off"),
+            Self::TooLong => {
+                f.write_str("the response is longer than its Content-Length: the rest was cut off")
+            }
             Self::TooShort(missing) => {
-                write!(f, "the response is {missing} bytes shorter than its Content-Length: the connection was closed")
+                write!(
+                    f,
+                    "the response is {missing} bytes shorter than its Content-Length: the connection was closed"
+                )
             }
             Self::OutOfOrder => f.write_str("the worker sent parts of a response out of order"),
         }
@@ -132,11 +137,13 @@ impl Response {
     /// An application's field that was kept for the access log.
     pub fn logged_field(&self, wanted: &[u8]) -> Option<&[u8]> {
         let lines = self.logged_fields.as_deref()?.split(|byte| *byte == b'\n');
-        lines.filter_map(|line| {
-            let colon = line.iter().position(|byte| *byte == b':')?;
-            let (name, value) = line.split_at_checked(colon)?;
-            name.eq_ignore_ascii_case(wanted).then(|| value.get(1..).unwrap_or_default())
-        }).next()
+        lines
+            .filter_map(|line| {
+                let colon = line.iter().position(|byte| *byte == b':')?;
+                let (name, value) = line.split_at_checked(colon)?;
+                name.eq_ignore_ascii_case(wanted).then(|| value.get(1..).unwrap_or_default())
+            })
+            .next()
     }
 
     /// A response of the router's own, when the application's has not begun; a cut otherwise.
@@ -183,7 +190,14 @@ impl Response {
             (true, _) => Connection::KeepAlive,
             (false, _) => Connection::Close,
         };
-        ResponseHead { status, reason, framing, connection: Some(connection), date: server.date, server: server.name }
+        ResponseHead {
+            status,
+            reason,
+            framing,
+            connection: Some(connection),
+            date: server.date,
+            server: server.name,
+        }
     }
 
     /// The worker's `HEAD`.
@@ -238,7 +252,13 @@ impl Response {
     }
 
     /// How the body goes out, RFC 9112 6.3 seen from the sender.
-    fn framing(&self, status: u16, declared: Option<u64>, ends: bool, given: u64) -> (ResponseFraming, State) {
+    fn framing(
+        &self,
+        status: u16,
+        declared: Option<u64>,
+        ends: bool,
+        given: u64,
+    ) -> (ResponseFraming, State) {
         if matches!(status, 204 | 304) {
             // RFC 9110 15.3.5, 15.4.5: no content; and a 204 must not carry a Content-Length (8.6).
             let framing = match declared {
@@ -265,7 +285,12 @@ impl Response {
     }
 
     /// The worker's `BODY`.
-    pub fn on_body(&mut self, body: &message::Body<'_>, server: Server<'_>, bounds: Bounds<'_>) -> Option<Complaint> {
+    pub fn on_body(
+        &mut self,
+        body: &message::Body<'_>,
+        server: Server<'_>,
+        bounds: Bounds<'_>,
+    ) -> Option<Complaint> {
         if let Some(complaint) = self.misplaced(server) {
             return Some(complaint);
         }
@@ -322,7 +347,8 @@ impl Response {
         if self.has_begun() || !self.wanted.http11 {
             return None;
         }
-        let written = self.out.with_tail(|out| wire::write_interim(out, section.status, section.fields.iter()));
+        let written =
+            self.out.with_tail(|out| wire::write_interim(out, section.status, section.fields.iter()));
         written.err().map(Complaint::BadHead)
     }
 

@@ -25,7 +25,8 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn run(control: OwnedFd) -> i32 {
     raise_descriptor_limit();
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
+    let runtime =
+        Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
     let served = runtime.and_then(|runtime| runtime.block_on(serve(control)));
     match served {
         Ok(()) => 0,

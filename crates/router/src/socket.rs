@@ -26,7 +26,12 @@ impl Socket {
 
     /// Read behind what is in the buffer, for which `room` bytes are made once there is something to
     /// read. Returns how many bytes came; 0 is the end.
-    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut Vec<u8>, room: usize) -> Poll<io::Result<usize>> {
+    pub fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        room: usize,
+    ) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
             buffer.reserve(room);
@@ -55,7 +60,12 @@ impl Socket {
     }
 
     /// Write what waits. `Pending` while the socket takes no more.
-    pub fn poll_write(&self, cx: &mut Context<'_>, out: &mut Outgoing, sendfile: bool) -> Poll<io::Result<()>> {
+    pub fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        out: &mut Outgoing,
+        sendfile: bool,
+    ) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
             match out.write_to(self.as_fd(), sendfile)? {

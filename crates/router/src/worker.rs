@@ -99,10 +99,17 @@ impl Worker {
     ///
     /// # Errors
     /// `InvalidData` when the descriptors are not a channel's; the operating system's otherwise.
-    pub fn open(id: u32, pid: i32, slots: usize, max_requests: u64, fds: [OwnedFd; END_FDS]) -> io::Result<Self> {
+    pub fn open(
+        id: u32,
+        pid: i32,
+        slots: usize,
+        max_requests: u64,
+        fds: [OwnedFd; END_FDS],
+    ) -> io::Result<Self> {
         let mut link = RouterEnd::open(fds)?;
-        link.memory.set_generation(link.memory.generation().wrapping_add(1));
-        let greeted = link.requests.push(message::HELLO, &[]).is_ok();
+        let generation = link.memory.generation().wrapping_add(1);
+        link.memory.set_generation(generation);
+        let greeted = link.requests.push(message::HELLO, &[&generation.to_le_bytes()]).is_ok();
         if link.requests.must_wake() {
             link.wake_worker.signal();
         }
@@ -327,7 +334,11 @@ impl Worker {
             let pending = link.requests.is_pending(held.position);
             if let Some(exchange) = held.exchange {
                 exchange.place.set(Place::Home);
-                if pending && !exchange.upload.get().begun { unbegun.push(exchange) } else { begun.push(exchange) }
+                if pending && !exchange.upload.get().begun {
+                    unbegun.push(exchange)
+                } else {
+                    begun.push(exchange)
+                }
             }
         }
         (unbegun, begun)

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use ::channel::message::{DONE, Payload};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyTypeError};
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -128,6 +129,23 @@ impl Wsgi {
         })
     }
 
+    /// The application may hold what holds this gateway.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.application)?;
+        visit.call(&self.on_error)?;
+        visit.call(&self.constant)?;
+        visit.call(&self.channel)?;
+        if let Ok(kits) = self.kits.try_lock() {
+            for kit in &*kits {
+                visit.call(&kit.response)?;
+                visit.call(&kit.start_response)?;
+                visit.call(&kit.early_hints)?;
+            }
+        }
+        visit.call(&self.on_request)?;
+        visit.call(&self.on_response)
+    }
+
     /// Serve one request: build `environ`, call the application, send what it gives, close it.
     ///
     /// What the application raises is logged and answered. Only SystemExit and KeyboardInterrupt
@@ -143,7 +161,7 @@ impl Wsgi {
         let served = self.answer(py, request, &kit);
         kit.response.get().close();
         if served.is_ok() {
-            self.channel.get().finish(&ticket)?;
+            self.channel.get().finish(py, &ticket)?;
         }
         if kit.is_ours() {
             let mut kits = locked(&self.kits);
@@ -277,7 +295,8 @@ impl Wsgi {
     }
 
     fn log(&self, py: Python<'_>, message: &str, error: Option<&PyErr>) {
-        let value = error.map(|error| error.value(py));
+        // Before Python 3.12 the traceback is kept beside the exception, and only this joins them.
+        let value = error.map(|error| error.clone_ref(py).into_value(py));
         if let Err(failure) = self.on_error.bind(py).call1((message, value)) {
             failure.write_unraisable(py, None);
         }

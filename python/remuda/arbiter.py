@@ -1,0 +1,543 @@
+"""The arbiter: binds, forks, reaps, reloads, scales. Serves no request, starts no thread.
+
+One loop: signals and the router's messages are queued by the kernel; `_step` takes them, looks them
+up in a table, and then does whatever the bookkeeping (`children`) says is due. Nothing in the loop
+waits for anybody.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import time
+
+from . import __version__, birth, listeners, process, reload, signals
+from .children import Child, Children, State
+from .errors import AppLoadError, RemudaError, WorkerBootError
+from .hooks import Server
+from .listeners import Listeners
+from .log import Log
+from .machinery import Machinery
+from .pidfile import PidFile
+from .router import Router
+from .shutdown import Shutdown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .config import Config
+
+# Seconds between asking a blocked worker for its stacks and killing it.
+STACKS = 1.0
+# Seconds for one that is of no use and need not say anything.
+TERMINATE = 2.0
+
+
+class Arbiter(Server):
+    """The master process. Hooks are given it as their `server`."""
+
+    def __init__(
+        self, config: Config, *, log: Log | None = None, machinery: Machinery | None = None
+    ) -> None:
+        self.config = config
+        self.log = Log(config) if log is None else log
+        self.machinery = machinery or Machinery()
+        self.pid = os.getpid()
+        self.signals = signals.Signals()
+        self.children = Children(config.workers)
+        self.router = Router(self.machinery.route, self.log)
+        self.listeners = Listeners()
+        self.pidfile: PidFile | None = None
+        self.shutdown: Shutdown | None = None
+        self.reloading: reload.Reload | None = None
+        self._on_signal: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: self._term,
+            signal.SIGINT: self._int,
+            signal.SIGQUIT: self._int,
+            signal.SIGHUP: self._hup,
+            signal.SIGTTIN: self._ttin,
+            signal.SIGTTOU: self._ttou,
+            signal.SIGUSR1: self._usr1,
+            signal.SIGUSR2: self._usr2,
+            signal.SIGWINCH: self._winch,
+        }
+        self._on_message = {
+            "started": self._router_started,
+            "stopped": self._router_stopped,
+            "ready": self._ready,
+            "spent": self._spent,
+            "retired": self._retired,
+            "hung": self._hung,
+            "broken": self._broken,
+        }
+
+    # The loop
+
+    def run(self) -> int:
+        """Serve until told to stop; the exit code.
+
+        Raises RemudaError when the start fails for a reason that the user can mend.
+        """
+        try:
+            self._start()
+            while self.shutdown is None or not self.shutdown.over:
+                self._step()
+            return self.shutdown.exit_code
+        except RemudaError as error:
+            if self.log.fileno() != 2:  # else the command line says it on the same terminal
+                self.log.error("%s", error)
+            raise
+        except Exception:
+            self.log.exception("Unhandled exception in the arbiter's loop")
+            return 1
+        finally:
+            self._leave()
+
+    def _start(self) -> None:
+        config, log = self.config, self.log
+        self.hook("nworkers_changed", self, self.children.target, None, strict=True)
+        log.info("Starting remuda %s", __version__)
+        if config.pidfile is not None:
+            self.pidfile = PidFile(config.pidfile)
+        os.environ["SERVER_SOFTWARE"] = f"remuda/{__version__}"
+        os.environ.update(config.env)
+        if config.preload_app:
+            self.machinery.preload(config)
+        self.hook("on_starting", self, strict=True)
+        self.signals.install([*self._on_signal, signal.SIGCHLD])
+        self.listeners = listeners.listen(config, log, environ=os.environ, pause=self._pause)
+        log.info("Listening at: %s (%s)", self.listeners, self.pid)
+        log.info("Using worker: %s", _worker_name(config))
+        self.hook("when_ready", self, strict=True)
+        self.name_itself()
+        process.raise_descriptor_limit()
+        self.machinery.load()
+        # What there is now is shared with every child: the collector must not touch, and so copy,
+        # it there.
+        gc.collect()
+        gc.freeze()
+        self._act(time.monotonic())
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before binding is tried again, unless the user gives up."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self.signals.wait(left):
+                for number in self.signals.take():
+                    if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                        raise RemudaError(f"stopped by {signals.name(number)} before it could bind")
+
+    def _step(self) -> None:
+        self._wait(time.monotonic())
+        # Messages before deaths: a worker may have said something before it died.
+        for message in self.router.receive():
+            self._hear(message)
+        for number in self.signals.take():
+            self._handle(number)
+        # At each turn: a full pipe may have lost a SIGCHLD.
+        self._reap()
+        self._act(time.monotonic())
+
+    def _wait(self, now: float) -> None:
+        """Until something happens or is due."""
+        times = [self.children.next_event(now), self.router.next_event(now)]
+        if self.shutdown is not None:
+            times = [self.children.next_event(now), self.shutdown.next_event()]
+        due = min((when for when in times if when is not None), default=None)
+        poll = select.poll()
+        poll.register(self.signals.fileno(), select.POLLIN)
+        control = self.router.fileno()
+        if control is not None:
+            poll.register(control, select.POLLIN | (select.POLLOUT if self.router.waiting else 0))
+        # Rounded up: else it would wake up just before it is due, again and again.
+        timeout = None if due is None else max(0, int((due - now) * 1000) + 1)
+        for fd, events in poll.poll(timeout):
+            if fd == control and events & select.POLLOUT:
+                self.router.flush()
+
+    def _handle(self, number: int) -> None:
+        act = self._on_signal.get(number)
+        if act is None:  # SIGCHLD, or one that a hook handles
+            return
+        if number != signal.SIGWINCH:
+            self.log.info("Handling signal: %s", signals.name(number)[3:].lower())
+        act()
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        handler = self._on_message.get(message["type"])
+        if handler is None:
+            self.log.error("The router says what nobody understands: %s", message)
+            return
+        handler(message)
+
+    def _act(self, now: float) -> None:
+        """Whatever is due."""
+        self._look_after_router(now)
+        for child in self.children.overdue(now):
+            self._overdue(child, now)
+        if self.shutdown is not None:
+            self.shutdown.advance(now)
+        if self.reloading is not None and self.children.proven:
+            done, self.reloading = self.reloading, None
+            done.commit(now)
+        if self.shutdown is None or self.shutdown.serving:
+            for child in self.children.surplus():
+                self.retire(child, self.config.graceful_timeout, now)
+            for generation in self.children.missing(now):
+                self._spawn(generation, now)
+
+    # Signals
+
+    def _term(self) -> None:
+        now = time.monotonic()
+        if self.shutdown is not None:
+            self.shutdown.at_once(now)
+            return
+        self._end_reload(now)
+        self.shutdown = Shutdown(self, exit_code=0)
+        self.shutdown.gracefully(now)
+
+    def _int(self) -> None:
+        now = time.monotonic()
+        self._end_reload(now)
+        if self.shutdown is None:
+            self.shutdown = Shutdown(self, exit_code=0)
+        self.shutdown.at_once(now)
+
+    def _hup(self) -> None:
+        if self.shutdown is not None:
+            return
+        self.log.info("Hang up: Master")
+        self._reopen()
+        self._end_reload(time.monotonic())
+        self.reloading = reload.begin(self)
+
+    def _ttin(self) -> None:
+        self._adjust(+1)
+
+    def _ttou(self) -> None:
+        self._adjust(-1)
+
+    def _adjust(self, difference: int) -> None:
+        if self.shutdown is None and (changed := self.children.adjust(difference)):
+            self.hook("nworkers_changed", self, *changed)
+
+    def _usr1(self) -> None:
+        self._reopen()
+        for child in self.children:
+            # One that is booting has no handler yet, and would die.
+            if child.state in (State.READY, State.RETIRING):
+                self.signal(child, signal.SIGUSR1)
+
+    def _usr2(self) -> None:
+        self.log.warning("USR2 signal ignored: changing the running program is not supported yet")
+
+    def _winch(self) -> None:
+        self.log.debug("SIGWINCH ignored. Not daemonized")
+
+    def _reopen(self) -> None:
+        self.log.reopen()
+        self.router.send({"type": "reopen"})
+
+    def _end_reload(self, now: float) -> None:
+        """A reload that is under way is overtaken."""
+        if self.reloading is not None:
+            self.log.info("The reload before is given up")
+            overtaken, self.reloading = self.reloading, None
+            overtaken.undo(now)
+
+    # What the router says
+
+    def _router_started(self, _message: dict[str, Any]) -> None:
+        self.router.has_started()
+        # The time to boot is over when the router says `ready`: it could not while there was none.
+        now = time.monotonic()
+        for child in self.children:
+            if child.state is State.BOOTING:
+                child.deadline = self._boot_deadline(child.cfg, now)
+
+    def _router_stopped(self, _message: dict[str, Any]) -> None:
+        if self.shutdown is not None:
+            self.shutdown.router_stopped(time.monotonic())
+
+    def _ready(self, message: dict[str, Any]) -> None:
+        child = self._child(message)
+        if child is not None:
+            self.children.ready(child, time.monotonic())
+
+    def _spent(self, message: dict[str, Any]) -> None:
+        child = self._child(message)
+        if child is not None and self.children.spent(child):
+            self.log.info("Autorestarting worker after current request. (pid:%s)", child.pid)
+
+    def _retired(self, message: dict[str, Any]) -> None:
+        child = self._child(message)
+        if child is not None:
+            self.log.debug("Worker (pid:%s) has served its last request", child.pid)
+
+    def _hung(self, message: dict[str, Any]) -> None:
+        child = self._child(message)
+        if child is not None and child.state is not State.DYING:
+            what, seconds = message.get("what"), message.get("seconds")
+            self.log.critical(
+                "WORKER TIMEOUT (pid:%s): %s: no response for %s s", child.pid, what, seconds
+            )
+            self._show_stacks_and_kill(child, time.monotonic())
+
+    def _broken(self, message: dict[str, Any]) -> None:
+        child = self._child(message)
+        if child is not None and child.state is not State.DYING:
+            self.log.error(
+                "Worker (pid:%s) broke its channel, and is killed: %s",
+                child.pid,
+                message.get("why"),
+            )
+            now = time.monotonic()
+            self._doom(child, now, now)
+
+    def _child(self, message: dict[str, Any]) -> Child | None:
+        """The worker that a message is about. None when it has been reaped since."""
+        number = message.get("id")
+        return self.children.by_id(number) if isinstance(number, int) else None
+
+    # The router
+
+    def _look_after_router(self, now: float) -> None:
+        router = self.router
+        if router.overdue(now):
+            self.log.error("The router (pid:%s) does not start or exit in time: killed", router.pid)
+            router.kill()
+        if router.pid is not None or self.shutdown is not None or now < router.backoff.not_before:
+            return
+        try:
+            keep = [*self.listeners.filenos(), self.log.fileno()]
+            router.fork(self.config, self.signals, keep, now)
+        except OSError as error:
+            self.log.error("Cannot fork a router: %s", error.strerror)
+            router.backoff.failed(now, now)
+            return
+        self.tell_options()
+        self.tell_listeners()
+        for child in self.children:
+            if child.state is not State.DYING:
+                self._tell_worker(child)
+            if child.state is State.RETIRING:
+                router.send({"type": "retire", "id": child.id})
+
+    def tell_options(self) -> None:
+        """Tell the router what it must know of the configuration."""
+        self.router.send({"type": "options", **self.config.router_options()})
+
+    def tell_listeners(self) -> None:
+        """Give the router the sockets to serve."""
+        message = {"type": "listeners", "listeners": self.listeners.describe()}
+        self.router.send(message, self.listeners.filenos())
+
+    def _tell_worker(self, child: Child) -> None:
+        self.router.send(
+            {
+                "type": "worker",
+                "id": child.id,
+                "pid": child.pid,
+                "slots": child.slots,
+                "max_requests": child.max_requests,
+            },
+            child.ends,
+        )
+
+    def _router_exited(self, status: int) -> None:
+        # What it said last may still be unread.
+        for message in self.router.receive():
+            self._hear(message)
+        now = time.monotonic()
+        pid, started = self.router.pid, self.router.ever_started
+        self.router.exited(now)
+        if self.shutdown is not None:
+            self.shutdown.router_stopped(now)
+            return
+        self.log.error("Router (pid:%s) %s", pid, _how(status))
+        if not started:
+            self._fail(1, "The router could not start.")
+
+    # Workers
+
+    def _boot_deadline(self, config: Config, now: float) -> float | None:
+        return now + config.timeout if config.timeout > 0 else None
+
+    def _spawn(self, generation: int, now: float) -> None:
+        trial = self.reloading if generation == self.children.trial else None
+        config, log = (trial.config, trial.log) if trial else (self.config, self.log)
+        child = self.children.born(generation, now, self._boot_deadline(config, now))
+        child.cfg, child.log = config, log
+        child.slots = self.machinery.slots(config)
+        if config.max_requests:
+            jitter = int.from_bytes(os.urandom(4), "big") % (config.max_requests_jitter + 1)
+            child.max_requests = config.max_requests + jitter
+        self.hook("pre_fork", self, child)
+        try:
+            child.ends, files = self.machinery.channel(child.slots)
+        except OSError as error:
+            self._cannot_fork(child, error, now)
+            return
+        # What hooks printed must not be written once more by the child.
+        birth.flush()
+        mask = signals.block()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                birth.be_worker(self, child, files, mask)
+        except OSError as error:
+            birth.close(child.ends)
+            self._cannot_fork(child, error, now)
+            return
+        finally:
+            signals.restore(mask)
+            birth.close(files)
+        self.children.forked(child, pid)
+        self._tell_worker(child)
+
+    def _cannot_fork(self, child: Child, error: OSError, now: float) -> None:
+        self.log.error("Cannot fork a worker: %s", error.strerror)
+        self.children.not_forked(child, now)
+        if child.generation == self.children.trial:
+            self._reload_failed(f"a new worker cannot be forked ({error.strerror})", now)
+
+    def retire(self, child: Child, grace: float, now: float) -> None:
+        """No more requests for this one; it exits when it has served those that it holds."""
+        if child.state is State.BOOTING:
+            self.signal(child, signal.SIGTERM)
+            self.children.dismiss(child, now + TERMINATE)
+        elif self.children.retire(child, now + grace):
+            self.router.send({"type": "retire", "id": child.id})
+
+    def _overdue(self, child: Child, now: float) -> None:
+        if child.state is State.BOOTING:
+            if not self.router.started:
+                child.deadline = self._boot_deadline(child.cfg, now)
+                return
+            self.log.critical(
+                "WORKER TIMEOUT (pid:%s): not ready %s s after its fork",
+                child.pid,
+                child.cfg.timeout,
+            )
+            self._show_stacks_and_kill(child, now)
+            return
+        if child.state is State.RETIRING:
+            self.log.warning("Worker (pid:%s) has not finished in time: killed", child.pid)
+        self._kill(child)
+
+    def _show_stacks_and_kill(self, child: Child, now: float) -> None:
+        """Have a blocked worker log its stacks. It dies a little later, and is replaced now."""
+        self.signal(child, signal.SIGUSR2)
+        # It may be stopped: then it acts on the first signal when it goes on.
+        self.signal(child, signal.SIGCONT)
+        self._doom(child, now, now + STACKS)
+
+    def _doom(self, child: Child, now: float, deadline: float) -> None:
+        self.children.doom(child, now, deadline)
+        if child.generation == self.children.trial:
+            self._reload_failed(f"a new worker (pid:{child.pid}) did not work", now)
+
+    def _kill(self, child: Child) -> None:
+        child.killed = True
+        child.deadline = None
+        child.state = State.DYING
+        self.signal(child, signal.SIGKILL)
+
+    def signal(self, child: Child, number: int) -> None:
+        """Send a signal to a worker. One that has not been reaped can always be sent one."""
+        os.kill(child.pid, number)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.router.pid:
+                self._router_exited(status)
+                continue
+            now = time.monotonic()
+            child = self.children.exited(pid, now)
+            if child is None:
+                # A hook's, or, as process 1 of a container, an orphan.
+                self.log.debug("Reaped unknown child process (pid:%s, status:%s)", pid, status)
+                continue
+            self._exited(child, status, now)
+
+    def _exited(self, child: Child, status: int, now: float) -> None:
+        how = _how(status)
+        code = os.waitstatus_to_exitcode(status)
+        expected = child.state in (State.RETIRING, State.DYING)
+        if code == -signal.SIGKILL and not child.killed:
+            self.log.error("Worker (pid:%s) %s. Perhaps out of memory?", child.pid, how)
+        elif code > 0 or (code < 0 and not expected):
+            self.log.error("Worker (pid:%s) %s.", child.pid, how)
+        elif not expected or child.killed:
+            self.log.info("Worker (pid:%s) %s.", child.pid, how)
+        self.router.send({"type": "gone", "id": child.id, "why": how})
+        birth.close(child.ends)
+        child.ends = ()
+        self.hook("child_exit", self, child, config=child.cfg)
+        if self.shutdown is not None and not self.shutdown.graceful:
+            return
+        if child.generation == self.children.trial and not expected:
+            self._reload_failed(f"a new worker (pid:{child.pid}) {how}", now)
+        elif not self.children.ever_ready and child.ready_at is None and not child.dismissed:
+            if code == AppLoadError.exit_code:
+                self._fail(code, "App failed to load.")
+            else:
+                self._fail(WorkerBootError.exit_code, "Worker failed to boot.")
+
+    def _reload_failed(self, why: str, now: float) -> None:
+        if self.reloading is not None:
+            failed, self.reloading = self.reloading, None
+            failed.abort(why, now)
+
+    # The end
+
+    def _fail(self, exit_code: int, reason: str) -> None:
+        """The server cannot go on."""
+        self.log.error("Reason: %s", reason)
+        self.shutdown = Shutdown(self, exit_code)
+        self.shutdown.at_once(time.monotonic())
+
+    def _leave(self) -> None:
+        """Whatever happened, nothing stays behind."""
+        for child in self.children:
+            self.log.error("Worker (pid:%s) is killed", child.pid)
+            self._kill(child)
+        if self.router.pid is not None:
+            self.router.kill()
+        self.router.close()
+        self.listeners.close()
+        self.listeners.unlink()
+        if self.pidfile is not None:
+            self.pidfile.unlink()
+        if len(self.listeners):  # else it never began
+            self.log.info("Shutting down: Master")
+            self.hook("on_exit", self)
+        self.signals.close()
+
+    # Small things
+
+    def name_itself(self) -> None:
+        """Set the process title."""
+        process.set_title(f"arbiter [{self.proc_name}]")
+
+
+def _worker_name(config: Config) -> str:
+    chosen = config.worker_class_for()
+    return chosen if isinstance(chosen, str) else f"{chosen.__module__}.{chosen.__qualname__}"
+
+
+def _how(status: int) -> str:
+    """The end of a sentence that begins with who died: from what waitpid(2) gave."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"exited with code {code}" if code >= 0 else f"was killed by {signals.name(-code)}"

@@ -1,0 +1,83 @@
+"""From fork to worker: what the child does with its copy of the arbiter before it is a worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import process, signals
+from .errors import RemudaError, WorkerBootError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import NoReturn
+
+    from .arbiter import Arbiter
+    from .children import Child
+
+
+def be_worker(
+    arbiter: Arbiter, child: Child, files: tuple[int, ...], mask: set[signal.Signals | int]
+) -> NoReturn:
+    """In the child: never returns."""
+    code = WorkerBootError.exit_code
+    log = child.log
+    try:
+        arbiter.signals.forget_in_child()
+        signals.restore(mask)
+        # Others' descriptors. Kept open here, they would hide the death of their owners.
+        arbiter.listeners.close()
+        if arbiter.reloading is not None:
+            arbiter.reloading.listeners.close()
+        arbiter.router.close()
+        for other in (child, *arbiter.children):
+            close(other.ends)
+            other.ends = ()
+        child.pid = os.getpid()
+        process.set_title(f"worker [{child.cfg.proc_name or 'remuda'}]")
+        log.info("Booting worker with pid: %s", child.pid)
+        arbiter.hook("post_fork", arbiter, child, config=child.cfg, strict=True)
+        process.drop_privileges(child.cfg)
+        code = arbiter.machinery.work(arbiter, child, files)
+    except RemudaError as error:
+        log.error("%s", error)
+        code = error.exit_code
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # nothing may leave this frame: it is a copy of the arbiter's
+        log.exception("Exception in worker process")
+    finally:
+        try:
+            finalize()
+        except BaseException:
+            log.exception("Exception at the end of worker process")
+        finally:
+            os._exit(code & 0xFF)
+
+
+def close(fds: tuple[int, ...]) -> None:
+    """Close descriptors."""
+    for fd in fds:
+        os.close(fd)
+
+
+def flush() -> None:
+    """Write out what was printed: else a fork would print it twice."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def finalize() -> None:
+    """What an application expects of the end of its process: threads joined, atexit, output.
+
+    As the interpreter's own end does it, but that the arbiter's frames below this one are not
+    unwound.
+    """
+    import atexit
+
+    if (threading := sys.modules.get("threading")) is not None:
+        threading._shutdown()
+    atexit._run_exitfuncs()
+    flush()

@@ -1,0 +1,52 @@
+"""What the arbiter runs in its children, loaded when it is needed."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .arbiter import Arbiter
+    from .children import Child
+    from .config import Config
+
+
+class Machinery:
+    """The real router and workers. Tests put stand-ins here."""
+
+    def load(self) -> None:
+        """Load what every child needs, before the first fork: so its memory is shared."""
+        from . import _native, workers  # noqa: F401
+
+    def route(self, control: int) -> int:
+        """Be the router, in a forked child; the exit code."""
+        from . import _native
+
+        return _native.route(control)
+
+    def work(self, arbiter: Arbiter, child: Child, files: tuple[int, ...]) -> int:
+        """Be the worker `child`, with the worker's end of its channel, in a fork; the exit code."""
+        from . import workers
+
+        return workers.main(child.cfg, child.log, files, child.id)
+
+    def channel(self, slots: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Make a channel: the descriptors of the router's end, and of the worker's."""
+        from . import _native
+
+        return _native.channel_files(slots)
+
+    def slots(self, config: Config) -> int:
+        """How many requests a worker holds at a time."""
+        from . import workers
+
+        return workers.describe(config).slots
+
+    def preload(self, config: Config) -> None:
+        """Load the application, to be shared by all workers. Raises AppLoadError."""
+        from . import app
+
+        app.prepare(config)
+        app.load(config.app)
+
+    def reload(self, config: Config) -> Config:
+        """The configuration, read again from where it came. Raises RemudaError."""
+        return config.reload()

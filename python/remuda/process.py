@@ -1,0 +1,97 @@
+"""What a forked child does before it becomes what it is: privileges, name, descriptors."""
+
+# pathlib would cost the arbiter 0.9 MiB.
+# ruff: noqa: PTH208
+
+from __future__ import annotations
+
+import os
+
+from .errors import RemudaError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Protocol
+
+    class Owner(Protocol):
+        """What is read of a Config."""
+
+        @property
+        def user(self) -> int | None: ...
+        @property
+        def group(self) -> int | None: ...
+        @property
+        def umask(self) -> int: ...
+        @property
+        def initgroups(self) -> bool: ...
+
+
+def drop_privileges(config: Owner) -> None:
+    """Become the user and group of `config`, for good, and take its umask.
+
+    The supplementary groups of root do not stay with the new user: they become its own
+    (`initgroups`), or none. Raises RemudaError when that is not allowed.
+    """
+    os.umask(config.umask)
+    user, group = config.user, config.group
+    try:
+        if group is not None and (group != os.getegid() or group != os.getgid()):
+            os.setgid(group)
+        if user is not None and (user != os.geteuid() or user != os.getuid()):
+            if os.geteuid() == 0:
+                if config.initgroups:
+                    import pwd
+
+                    os.initgroups(pwd.getpwuid(user).pw_name, os.getgid())
+                else:
+                    os.setgroups([os.getgid()])
+            os.setuid(user)
+    except PermissionError as error:
+        raise RemudaError(
+            f"cannot become user {user}, group {group}: {error.strerror}",
+            "start remuda as root, or leave out --user and --group",
+        ) from None
+    except KeyError:
+        raise RemudaError(
+            f"user {user} has no entry in the user database, which --initgroups needs",
+            "leave out --initgroups",
+        ) from None
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process and its children open as many files as they may: five a worker are ours."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            # macOS: "unlimited" is more than the kernel grants. The soft limit stays; what does not
+            # fit into it is reported where it fails.
+            return
+
+
+def set_title(title: str) -> None:
+    """Name the process in `ps` and `top`: `remuda: ` and `title`."""
+    from setproctitle import setproctitle
+
+    setproctitle(f"remuda: {title}")
+
+
+def close_all_but(keep: Collection[int]) -> None:
+    """Close every descriptor but these.
+
+    Only for a child that never runs Python code of others again: objects that own a descriptor
+    would close its number a second time, when it may be someone else's.
+    """
+    for name in os.listdir("/dev/fd"):
+        fd = int(name)
+        if fd not in keep:
+            try:
+                os.close(fd)
+            except OSError as error:
+                # The descriptor of the listing itself is in the list, and closed by now.
+                if error.errno != 9:  # EBADF
+                    raise
