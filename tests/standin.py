@@ -8,6 +8,7 @@ Run as a program it is a server: `standin.py DIRECTORY [ARGUMENTS of remuda]`. I
   `{"exit": CODE}`, `{"hang": true}` to stop reading, `{"hang_up": true}` to close the control
   socket;
 * `worker` says what workers do when they boot: a word of `BOOTS`, read at each boot;
+* `no_descriptors`, when it exists, lets no channel be made;
 * `slow_stop`, when it exists, keeps the router from saying `stopped`.
 
 A worker says that it is ready over the channel's descriptors socket, and is told to stop there.
@@ -19,6 +20,7 @@ A worker says that it is ready over the channel's descriptors socket, and is tol
 from __future__ import annotations
 
 import array
+import errno
 import faulthandler
 import json
 import os
@@ -43,6 +45,7 @@ class StandIn(Machinery):
     """What the arbiter runs instead of the real thing."""
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self.directory = directory
         self.preloaded: list[str] = []
 
@@ -53,6 +56,8 @@ class StandIn(Machinery):
         return config.threads
 
     def channel(self, slots: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if (self.directory / "no_descriptors").exists():
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(5)]
         return (
             tuple(one.detach() for one, _ in pairs),

@@ -643,6 +643,60 @@ def test_hup_onto_an_address_in_use_keeps_the_old_one(server):
         assert len(server.noted("router", "listeners")) == 1
 
 
+def test_hup_follows_a_new_pid_file(server):
+    one, two = server.directory / "one", server.directory / "two"
+    server.configure(f"pidfile = '{one}'")
+    server.started(1)
+    server.configure(f"pidfile = '{two}'")
+    server.signal(signal.SIGHUP)
+    eventually("the old file is gone", lambda: not one.exists())
+    assert two.read_text() == f"{server.pid}\n"
+    server.configure(f"pidfile = '{server.directory}/no/such/file'")
+    server.signal(signal.SIGHUP)
+    server.says("Reload failed: pidfile: cannot write")
+    assert two.exists()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert not two.exists()
+
+
+def test_hup_takes_over_the_new_error_log(server):
+    one, two = server.directory / "one", server.directory / "two"
+    server.configure(f"errorlog = '{one}'")
+    server.started(1)
+    server.configure(f"errorlog = '{two}'")
+    server.signal(signal.SIGHUP)
+    eventually("the reload", lambda: two.exists() and "Reloaded: 1 new" in two.read_text())
+    assert "Booting worker" in two.read_text()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert "Shutting down: Master" in two.read_text()
+
+
+def test_when_no_worker_can_be_forked_it_is_tried_again_after_pauses(server):
+    pids = server.started(4)
+    (server.directory / "no_descriptors").touch()
+    for pid in pids[:3]:
+        server.signal(signal.SIGKILL, pid)
+    server.says("Cannot fork a worker: Too many open files", times=3)
+    time.sleep(0.3)
+    assert server.log().count("Cannot fork a worker") <= 8
+    (server.directory / "no_descriptors").unlink()
+    assert pids[3] in server.ready(4)
+
+
+def test_hup_when_no_worker_can_be_forked_keeps_the_old_workers(server):
+    old = server.started(2)
+    (server.directory / "no_descriptors").touch()
+    server.signal(signal.SIGHUP)
+    server.says("Reload failed: a new worker cannot be forked (Too many open files)")
+    (server.directory / "no_descriptors").unlink()
+    server.signal(signal.SIGTTIN)
+    assert server.ready(3)[:2] == old
+    server.signal(signal.SIGHUP)
+    server.says("Reloaded: 2 new workers")
+
+
 def test_a_second_hup_overtakes_the_first(server):
     old = server.started(1)
     server.workers_do("sleep")

@@ -14,7 +14,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from remuda.children import HEALTHY, PAUSES, Backoff, Child, Children, State
+from remuda.backoff import PAUSES, Backoff
+from remuda.children import HEALTHY, Child, Children, State
 
 
 class Clockwork:

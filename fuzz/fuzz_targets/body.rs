@@ -10,13 +10,8 @@ type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 /// The data, then the trailers and where the body ends, if it does, or why it is refused.
 fn read(bytes: &[u8], stride: usize) -> (Vec<u8>, Result<Option<(Pairs, usize)>, Reject>) {
     // Small enough to be reached.
-    let limits = Limits {
-        field_size: 50,
-        chunk_extension: 20,
-        trailers: 100,
-        trailer_fields: 4,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { field_size: 50, chunk_extension: 20, trailers: 100, trailer_fields: 4, ..Limits::default() };
     let mut reader = BodyReader::new(Framing::Chunked);
     let (mut at, mut end, mut data) = (0, 0, Vec::new());
     loop {
@@ -37,9 +32,7 @@ fn read(bytes: &[u8], stride: usize) -> (Vec<u8>, Result<Option<(Pairs, usize)>,
         at += step.consumed;
         if step.done {
             let trailers = reader.trailers().into_iter().flatten();
-            let trailers = trailers
-                .map(|(name, value)| (name.to_vec(), value.to_vec()))
-                .collect();
+            let trailers = trailers.map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
             return (data, Ok(Some((trailers, at))));
         }
     }

@@ -7,13 +7,7 @@ use wire::{Framing, HeadReader, Limits, is_field_value, is_token};
 
 /// Small enough to be reached.
 fn limits() -> Limits {
-    Limits {
-        request_line: 100,
-        fields: 8,
-        field_size: 100,
-        head: 400,
-        ..Limits::default()
-    }
+    Limits { request_line: 100, fields: 8, field_size: 100, head: 400, ..Limits::default() }
 }
 
 fuzz_target!(|input: &[u8]| {

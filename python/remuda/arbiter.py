@@ -105,6 +105,7 @@ class Arbiter(Server):
             self.pidfile = PidFile(config.pidfile)
         os.environ["SERVER_SOFTWARE"] = f"remuda/{__version__}"
         os.environ.update(config.env)
+        self.machinery.slots(config)  # raises when the worker class cannot be used
         if config.preload_app:
             self.machinery.preload(config)
         self.hook("on_starting", self, strict=True)
@@ -188,7 +189,8 @@ class Arbiter(Server):
             for child in self.children.surplus():
                 self.retire(child, self.config.graceful_timeout, now)
             for generation in self.children.missing(now):
-                self._spawn(generation, now)
+                if not self._spawn(generation, now):
+                    break
 
     # Signals
 
@@ -368,7 +370,8 @@ class Arbiter(Server):
     def _boot_deadline(self, config: Config, now: float) -> float | None:
         return now + config.timeout if config.timeout > 0 else None
 
-    def _spawn(self, generation: int, now: float) -> None:
+    def _spawn(self, generation: int, now: float) -> bool:
+        """Fork a worker. False when that fails, which is logged."""
         trial = self.reloading if generation == self.children.trial else None
         config, log = (trial.config, trial.log) if trial else (self.config, self.log)
         child = self.children.born(generation, now, self._boot_deadline(config, now))
@@ -382,7 +385,7 @@ class Arbiter(Server):
             child.ends, files = self.machinery.channel(child.slots)
         except OSError as error:
             self._cannot_fork(child, error, now)
-            return
+            return False
         # What hooks printed must not be written once more by the child.
         birth.flush()
         mask = signals.block()
@@ -393,12 +396,13 @@ class Arbiter(Server):
         except OSError as error:
             birth.close(child.ends)
             self._cannot_fork(child, error, now)
-            return
+            return False
         finally:
             signals.restore(mask)
             birth.close(files)
         self.children.forked(child, pid)
         self._tell_worker(child)
+        return True
 
     def _cannot_fork(self, child: Child, error: OSError, now: float) -> None:
         self.log.error("Cannot fork a worker: %s", error.strerror)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .app import Application
     from .arbiter import Arbiter
     from .children import Child
     from .config import Config
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
 class Machinery:
     """The real router and workers. Tests put stand-ins here."""
+
+    def __init__(self) -> None:
+        self._application: Application | None = None
 
     def load(self) -> None:
         """Load what every child needs, before the first fork: so its memory is shared."""
@@ -26,7 +30,14 @@ class Machinery:
         """Be the worker `child`, with the worker's end of its channel, in a fork; the exit code."""
         from . import workers
 
-        return workers.main(child.cfg, child.log, files, child.id)
+        return workers.main(
+            child.cfg,
+            child.log,
+            files,
+            child.id,
+            server=arbiter,
+            application=self._application,
+        )
 
     def channel(self, slots: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Make a channel: the descriptors of the router's end, and of the worker's."""
@@ -35,7 +46,10 @@ class Machinery:
         return _native.channel_files(slots)
 
     def slots(self, config: Config) -> int:
-        """How many requests a worker holds at a time."""
+        """How many requests a worker holds at a time.
+
+        Raises RemudaError when there is no such worker class.
+        """
         from . import workers
 
         return workers.describe(config).slots
@@ -45,7 +59,7 @@ class Machinery:
         from . import app
 
         app.prepare(config)
-        app.load(config.app)
+        self._application = app.load(config.app)
 
     def reload(self, config: Config) -> Config:
         """The configuration, read again from where it came. Raises RemudaError."""

@@ -14,6 +14,7 @@ from .children import State
 from .errors import RemudaError
 from .listeners import Listeners
 from .log import Log
+from .pidfile import PidFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +28,19 @@ GO = 2.0
 class Reload:
     """A reload under way."""
 
-    def __init__(self, arbiter: Arbiter, config: Config, listeners: Listeners, log: Log) -> None:
+    def __init__(
+        self,
+        arbiter: Arbiter,
+        config: Config,
+        log: Log,
+        pidfile: PidFile | None,
+        listeners: Listeners,
+    ) -> None:
         self.arbiter = arbiter
         self.config = config
         self.listeners = listeners
         self.log = log
+        self.pidfile = pidfile
         self.generation = arbiter.children.begin(config.workers)
 
     def commit(self, now: float) -> None:
@@ -49,6 +58,9 @@ class Reload:
             arbiter.tell_listeners()
             was.close(but=arbiter.listeners)
             was.unlink(but=arbiter.listeners)
+        if arbiter.pidfile is not None and arbiter.pidfile is not self.pidfile:
+            arbiter.pidfile.unlink()
+        arbiter.pidfile = self.pidfile
         for child in old:
             arbiter.retire(child, before.graceful_timeout, now)
         if replaced is not arbiter.log and replaced.fileno() > 2:
@@ -72,6 +84,8 @@ class Reload:
                 arbiter.children.dismiss(child, now + GO)
             else:
                 arbiter.retire(child, self.config.graceful_timeout, now)
+        if self.pidfile is not None and self.pidfile is not arbiter.pidfile:
+            self.pidfile.unlink()
         self.listeners.close(but=arbiter.listeners)
         self.listeners.unlink(but=arbiter.listeners)
 
@@ -81,16 +95,30 @@ def begin(arbiter: Arbiter) -> Reload | None:
     log = arbiter.log
     try:
         config = arbiter.machinery.reload(arbiter.config)
+        arbiter.machinery.slots(config)  # raises when its worker class cannot be used
         fresh = log if _same_log(arbiter.config, config) else Log(config)
         # One try: the loop must not wait while there are workers to look after.
         listeners = sockets.listen(config, log, tries=1, keep=arbiter.listeners)
+        pidfile = _pidfile(arbiter, config, listeners)
     except RemudaError as error:
         log.error("Reload failed: %s. The old workers and their configuration stay.", error)
         return None
     if config.preload_app:
         log.warning("preload_app: the code stays as it was loaded; restart to change it")
     arbiter.hook("on_reload", arbiter, config=config)
-    return Reload(arbiter, config, listeners, fresh)
+    return Reload(arbiter, config, fresh, pidfile, listeners)
+
+
+def _pidfile(arbiter: Arbiter, config: Config, listeners: Listeners) -> PidFile | None:
+    """The pid file of the new configuration. When it fails, what was bound is given back."""
+    if config.pidfile == arbiter.config.pidfile:
+        return arbiter.pidfile
+    try:
+        return None if config.pidfile is None else PidFile(config.pidfile)
+    except RemudaError:
+        listeners.close(but=arbiter.listeners)
+        listeners.unlink(but=arbiter.listeners)
+        raise
 
 
 def _same_log(old: Config, new: Config) -> bool:

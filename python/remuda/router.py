@@ -15,7 +15,7 @@ import time
 from collections import deque
 
 from . import process, signals
-from .children import Backoff
+from .backoff import Backoff
 from .errors import RemudaError
 
 TYPE_CHECKING = False
@@ -204,6 +204,9 @@ class Router:
                 self._control.send(data)
         except BlockingIOError:
             return False
+        except ConnectionError:
+            # `receive` finds out, after what it said last.
+            return True
         except OSError as error:
             if error.errno in (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS):
                 return False
@@ -219,12 +222,14 @@ class Router:
                 data = self._control.recv(LONGEST)
             except BlockingIOError:
                 break
+            except ConnectionError:  # it died before it had read everything
+                self._hung_up()
+                break
             except OSError as error:
                 self._lost(f"cannot be heard: {error.strerror}")
                 break
-            if not data:  # it is exiting, or as good as dead
-                self.close()
-                self.deadline = time.monotonic() + GOODBYE
+            if not data:
+                self._hung_up()
                 break
             message = _decode(data)
             if message is None:
@@ -241,6 +246,11 @@ class Router:
         for _, fds in self._outgoing:
             _close(fds)
         self._outgoing.clear()
+
+    def _hung_up(self) -> None:
+        """It has closed its end: it is exiting, or as good as dead."""
+        self.close()
+        self.deadline = time.monotonic() + GOODBYE
 
     def _lost(self, why: str) -> None:
         """It cannot be talked to: kill it."""

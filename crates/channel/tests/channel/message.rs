@@ -310,3 +310,13 @@ fn fields_beyond_their_count_are_a_violation() {
     message[10] = 0;
     assert!(Section::decode(&message).is_err());
 }
+
+#[test]
+fn a_length_that_is_known_late_is_put_in_its_place() {
+    let line = Line { numbers: (11, true, 0, 0, None), texts: std::array::from_fn(|_| Vec::new()) };
+    let mut message = encode_request(1, &line, &Vec::new(), &OwnedPayload::Inline(b"body".to_vec()));
+    assert_eq!(Request::decode(&message).unwrap().line.content_length, None);
+    Request::set_content_length(&mut message, 4);
+    let request = Request::decode(&message).unwrap();
+    assert_eq!((request.line.content_length, request.line.https), (Some(4), true));
+}
