@@ -213,10 +213,9 @@ impl Asgi {
 
     /// The slot of a request is free.
     fn forget(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<()> {
-        let _ = py;
         let gone = locked(&self.exchanges).remove(&ticket.id);
         drop(gone);
-        self.channel.get().finish(ticket)
+        self.channel.get().finish(py, ticket)
     }
 
     fn say(&self, py: Python<'_>, message: &str, error: Option<&Bound<'_, PyAny>>, left: bool) {
