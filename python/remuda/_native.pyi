@@ -199,11 +199,13 @@ class Wsgi:
         root_path: str = "",
         on_request: Callable[[Request], object] | None = None,
         on_response: Callable[[Request, dict[str, Any], Response], object] | None = None,
+        wrap_input: Callable[[Input], object] | None = None,
     ) -> None:
         """`errors` is `wsgi.errors`; `root_path` is SCRIPT_NAME where no proxy names one.
 
         `on_error` is called with a message and an exception (or None) for the log, and returns;
-        `on_request` before and `on_response` after each call of the application.
+        `on_request` before and `on_response` after each call of the application; `wrap_input` makes
+        the `wsgi.input` of a body that is a file.
         """
     def serve(self, request: Request) -> None:
         """Serve one request: build `environ`, call the application, send what it gives, close it.

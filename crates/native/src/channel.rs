@@ -24,6 +24,8 @@ use crate::room::{self, Room, locked};
 /// The longest that anything blocks before it looks around: whether it should stop, whether a new
 /// router has come.
 const SLICE: Duration = Duration::from_secs(1);
+/// How many exceptions may interrupt the sending of a frame that must be sent.
+const INTERRUPTIONS: u32 = 16;
 
 /// Make a channel for a worker with so many slots: the descriptors of the router's end and of the
 /// worker's end, all of them close-on-exec. They belong to the caller.
@@ -401,12 +403,14 @@ impl Channel {
 
     /// Send one frame of a response, waiting for room and for a client that reads slowly.
     pub(crate) fn send(&self, py: Python<'_>, ticket: &Ticket, frame: &Frame<'_>) -> Result<(), SendError> {
+        let mut interrupted = 0;
         loop {
             let epoch = self.room.epoch();
             let (attempt, wake) = {
                 let mut outbox = locked(&self.outbox);
                 let attempt = outbox.attempt(&self.memory, &self.descriptors, ticket, frame)?;
-                let soon = attempt == Attempt::Sent && !frame.urgent && self.has_more();
+                // Nobody would wake it later once no more requests are taken.
+                let soon = attempt == Attempt::Sent && !frame.urgent && !self.is_retired() && self.has_more();
                 if soon {
                     // The router looks by itself within a millisecond while we hold requests.
                     self.wake_owed.store(true, Ordering::Relaxed);
@@ -421,8 +425,18 @@ impl Channel {
             if attempt == Attempt::Sent {
                 return Ok(());
             }
-            if self.wait_for_room(py, epoch)? {
-                return Err(SendError::Gone);
+            match self.wait_for_room(py, epoch) {
+                Ok(false) => {}
+                Ok(true) => return Err(SendError::Gone),
+                // What frees the slot must go. An exception that comes now, from a timeout that the
+                // application has left running in its greenlet, is nobody's any more.
+                Err(error)
+                    if !frame.obeys_flow && !errors::is_exit(py, &error) && interrupted < INTERRUPTIONS =>
+                {
+                    interrupted += 1;
+                    error.write_unraisable(py, None);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -451,12 +465,13 @@ impl Channel {
         loop {
             let epoch = self.room.epoch();
             let pushed = locked(&self.outbox).push_stale_done(ticket)?;
+            if pushed.is_some() {
+                self.wake_owed.store(true, Ordering::Relaxed);
+                self.deliver_wake();
+            }
             if pushed != Some(Attempt::Wait) {
-                self.wake_owed.fetch_or(pushed.is_some(), Ordering::Relaxed);
                 return Ok(());
             }
-            self.wake_owed.store(true, Ordering::Relaxed);
-            self.deliver_wake();
             if self.wait_for_room(py, epoch)? {
                 return Ok(());
             }

@@ -493,14 +493,22 @@ impl Response {
             state.sent += data.len() as u64;
             (ticket, head)
         };
-        let result = self.push_frames(py, &ticket, head.as_mut(), data, flags);
+        let mut begun = false;
+        let result = self.push_frames(py, &ticket, head.as_mut(), data, flags, &mut begun);
+        if head.is_none() && result.is_ok() {
+            return Ok(());
+        }
+        let mut state = self.state();
+        let has_head = head.is_some();
         if let Some(head) = head {
-            let mut state = self.state();
             state.head = head;
-            if matches!(result, Err(SendError::TooLarge)) {
-                state.head_sent = false;
-                state.ended = false;
-                state.sent = 0;
+        }
+        if result.is_err() {
+            // The frame that was to end the body was not sent; perhaps none was.
+            state.ended = false;
+            if !begun {
+                state.head_sent &= !has_head;
+                state.sent = state.sent.saturating_sub(data.len() as u64);
             }
         }
         result
@@ -513,6 +521,7 @@ impl Response {
         head: Option<&mut Vec<u8>>,
         data: &[u8],
         flags: u16,
+        begun: &mut bool,
     ) -> Result<(), SendError> {
         let channel = self.channel.get();
         let urgent = flags & STREAM != 0;
@@ -535,6 +544,7 @@ impl Response {
                 send(message::BODY, &prefix, piece, rest.is_empty())?;
             }
         }
+        *begun = true;
         while !rest.is_empty() {
             let (piece, left) = rest.split_at(rest.len().min(PIECE));
             rest = left;
