@@ -332,7 +332,8 @@ class Arbiter(Server):
 
     def tell_options(self) -> None:
         """Tell the router what it must know of the configuration."""
-        self.router.send({"type": "options", **self.config.router_options()})
+        traits = self.machinery.traits(self.config)
+        self.router.send({"type": "options", **self.config.router_options(), **traits})
 
     def tell_listeners(self) -> None:
         """Give the router the sockets to serve."""

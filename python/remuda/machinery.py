@@ -54,6 +54,13 @@ class Machinery:
 
         return workers.describe(config).slots
 
+    def traits(self, config: Config) -> dict[str, bool]:
+        """What the router must know of the worker class: `streams`, `evented`."""
+        from . import workers
+
+        chosen = workers.describe(config)
+        return {"streams": chosen.streams, "evented": chosen.evented}
+
     def preload(self, config: Config) -> None:
         """Load the application, to be shared by all workers. Raises AppLoadError."""
         from . import app
