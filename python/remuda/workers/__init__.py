@@ -52,6 +52,9 @@ _CONNECTIONS: Callable[[Config], int] = lambda config: config.worker_connections
 REGISTRY: dict[str, tuple[str, Callable[[Config], int], bool, bool]] = {
     "sync": ("remuda.workers.sync:SyncWorker", _ONE, False, False),
     "gthread": ("remuda.workers.gthread:ThreadWorker", _THREADS, False, False),
+    "gevent": ("remuda.workers.gevent:GeventWorker", _CONNECTIONS, False, True),
+    "eventlet": ("remuda.workers.eventlet:EventletWorker", _CONNECTIONS, False, True),
+    "asgi": ("remuda.workers.asgi:AsgiWorker", _CONNECTIONS, True, True),
 }
 
 
