@@ -107,7 +107,13 @@ class Arbiter(Server):
         os.environ.update(config.env)
         self.machinery.slots(config)  # raises when the worker class cannot be used
         if config.preload_app:
-            self.machinery.preload(config)
+            if self.machinery.patches(config):
+                log.warning(
+                    "preload_app: each worker loads the application by itself, because its class "
+                    "patches the standard library before"
+                )
+            else:
+                self.machinery.preload(config)
         self.hook("on_starting", self, strict=True)
         self.signals.install([*self._on_signal, signal.SIGCHLD])
         self.listeners = listeners.listen(config, log, environ=os.environ, pause=self._pause)
@@ -332,7 +338,8 @@ class Arbiter(Server):
 
     def tell_options(self) -> None:
         """Tell the router what it must know of the configuration."""
-        self.router.send({"type": "options", **self.config.router_options()})
+        traits = self.machinery.traits(self.config)
+        self.router.send({"type": "options", **self.config.router_options(), **traits})
 
     def tell_listeners(self) -> None:
         """Give the router the sockets to serve."""

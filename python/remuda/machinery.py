@@ -54,6 +54,19 @@ class Machinery:
 
         return workers.describe(config).slots
 
+    def traits(self, config: Config) -> dict[str, bool]:
+        """What the router must know of the worker class, beside the settings."""
+        from . import workers
+
+        found = workers.describe(config)
+        return {"streams": found.streams, "evented": found.evented}
+
+    def patches(self, config: Config) -> bool:
+        """Whether the application must not be loaded before the fork."""
+        from . import workers
+
+        return workers.describe(config).patches
+
     def preload(self, config: Config) -> None:
         """Load the application, to be shared by all workers. Raises AppLoadError."""
         from . import app
