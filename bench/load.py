@@ -90,11 +90,14 @@ def ab(port: int, requests: int, clients: int, *, lasting: bool, path: str = "/"
 
 
 def read_ab(text: str) -> Result:
+    """An error page counts once, though ab counts its length and its status."""
+    reasons = re.search(r"Connect: (\d+), Receive: (\d+), Length: (\d+), Exceptions: (\d+)", text)
+    connect, receive, length, exceptions = map(int, reasons.groups() if reasons else (0,) * 4)
+    errors = int(_number(r"Non-2xx responses:\s+(\d+)", text, 0))
     return Result(
         requests=int(_number(r"Complete requests:\s+(\d+)", text)),
         seconds=_number(r"Time taken for tests:\s+([\d.]+) seconds", text),
-        failed=int(_number(r"Failed requests:\s+(\d+)", text))
-        + int(_number(r"Non-2xx responses:\s+(\d+)", text, 0)),
+        failed=connect + receive + exceptions + max(length, errors),
         p50=_number(r"\n\s+50%\s+(\d+)", text),
         p99=_number(r"\n\s+99%\s+(\d+)", text),
     )

@@ -168,6 +168,11 @@ def redis_server(core: int | None = None) -> Iterator[int]:
             yield port
 
 
+def redis_url(port: int) -> str:
+    """With room for every client at once: redis-py raises beyond 100 connections by itself."""
+    return f"redis://127.0.0.1:{port}/0?max_connections=1000"
+
+
 def redis_command(port: int, *words: str) -> bytes:
     """One command in Redis's protocol; the raw answer, which must fit one small read."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as link:

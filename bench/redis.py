@@ -42,7 +42,7 @@ class Round:
 
 def measure(server: Server, store: int, options: argparse.Namespace) -> Round:
     """Raises BenchError where Redis has counted fewer hits than ab has had answers."""
-    environment = {"BENCH_REDIS_URL": f"redis://127.0.0.1:{store}/0"}
+    environment = {"BENCH_REDIS_URL": process.redis_url(store)}
     app = APPS[server.interface]
     with process.serving(
         server, app, workers=WORKERS, threads=THREADS, environment=environment
