@@ -15,9 +15,9 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from remuda import _native
 
 from channels import Link, body, is_complete
+from remuda import _native
 
 Environ = dict[str, Any]
 Start = Callable[..., Callable[[bytes], None]]
@@ -278,7 +278,7 @@ def call_start_response(*arguments: Any) -> Exception | None:
     def application(environ: Environ, start_response: Start) -> list[bytes]:
         try:
             start_response(*arguments)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (whatever it raises is looked at)
             raised.append(error)
             start_response("200 OK", PLAIN)
         return []
@@ -347,8 +347,16 @@ def test_a_header_value_with_a_control_character_is_refused_and_not_shown(value:
 
 @pytest.mark.parametrize(
     "name",
-    ["Connection", "keep-alive", "TE", "Trailers", "Transfer-Encoding", "Upgrade"]
-    + ["Proxy-Authenticate", "Proxy-Authorization"],
+    [
+        "Connection",
+        "keep-alive",
+        "TE",
+        "Trailers",
+        "Transfer-Encoding",
+        "Upgrade",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+    ],
 )
 def test_hop_by_hop_headers_are_the_servers_to_set(name: str) -> None:
     assert isinstance(call_start_response("200 OK", [(name, "x")]), AssertionError)
@@ -1116,7 +1124,7 @@ def test_what_is_no_plain_file_is_read_block_by_block(path: Path, tmp_path: Path
     own = tmp_path / "own"
     own.write_bytes(b"own")
     for file, expected in [
-        (gzip.open(packed), b"unpacked"),
+        (gzip.open(packed), b"unpacked"),  # noqa: SIM115
         (io.BytesIO(b"memory"), b"memory"),
         (replaced, b"mine"),
         (Own(str(own)), b"own"),

@@ -25,6 +25,9 @@ use crate::room::{self, Room, locked};
 /// router has come.
 const SLICE: Duration = Duration::from_secs(1);
 
+/// Slots of a channel beyond those of its worker: for requests that the router hands out ahead.
+const AHEAD: usize = 64;
+
 /// Make a channel for a worker with so many slots: the descriptors of the router's end and of the
 /// worker's end, all of them close-on-exec. They belong to the caller.
 #[pyfunction]
@@ -35,7 +38,7 @@ pub fn channel_files(slots: usize) -> PyResult<([RawFd; END_FDS], [RawFd; END_FD
     // A ring takes frames of up to half its size. Small rings stay in the processor's cache; with
     // many slots there is room for a kilobyte each.
     let ring = (slots * 1024).next_power_of_two().clamp(256 << 10, 1 << 20);
-    let layout = Layout { slots, requests: ring, responses: ring };
+    let layout = Layout { slots: (slots + AHEAD).min(MAX_SLOTS), requests: ring, responses: ring };
     let files = Files::create(layout).map_err(|error| errors::os(&error))?;
     Ok((files.router.map(IntoRawFd::into_raw_fd), files.worker.map(IntoRawFd::into_raw_fd)))
 }

@@ -24,16 +24,20 @@ class WorkerClass:
     """What is known of a worker class without importing it.
 
     `slots` is how many requests one worker holds at a time; `streams` whether it takes request
-    bodies in pieces while they come, where other classes get complete ones.
+    bodies in pieces while they come, where other classes get complete ones; `evented` whether one
+    event loop serves all its requests, so that a silent request says nothing about the worker.
     """
 
-    __slots__ = ("name", "path", "slots", "streams")
+    __slots__ = ("evented", "name", "path", "slots", "streams")
 
-    def __init__(self, name: str, path: str | type[Worker], slots: int, streams: bool) -> None:
+    def __init__(
+        self, name: str, path: str | type[Worker], slots: int, *, streams: bool, evented: bool
+    ) -> None:
         self.name = name
         self.path = path
         self.slots = slots
         self.streams = streams
+        self.evented = evented
 
     def load(self) -> type[Worker]:
         """Import the class. Raises WorkerBootError when that fails or it is no Worker."""
@@ -42,11 +46,12 @@ class WorkerClass:
 
 _ONE: Callable[[Config], int] = lambda config: 1  # noqa: E731
 _THREADS: Callable[[Config], int] = lambda config: config.threads  # noqa: E731
+_CONNECTIONS: Callable[[Config], int] = lambda config: config.worker_connections  # noqa: E731
 
-# name: (module:Class, slots, streams)
-REGISTRY: dict[str, tuple[str, Callable[[Config], int], bool]] = {
-    "sync": ("remuda.workers.sync:SyncWorker", _ONE, False),
-    "gthread": ("remuda.workers.gthread:ThreadWorker", _THREADS, False),
+# name: (module:Class, slots, streams, evented)
+REGISTRY: dict[str, tuple[str, Callable[[Config], int], bool, bool]] = {
+    "sync": ("remuda.workers.sync:SyncWorker", _ONE, False, False),
+    "gthread": ("remuda.workers.gthread:ThreadWorker", _THREADS, False, False),
 }
 
 
@@ -58,11 +63,11 @@ def describe(config: Config, kind: str | None = None) -> WorkerClass:
     """
     chosen = config.worker_class_for(kind)
     if isinstance(chosen, str) and chosen in REGISTRY:
-        path, slots, streams = REGISTRY[chosen]
-        return WorkerClass(chosen, path, slots(config), streams)
+        path, slots, streams, evented = REGISTRY[chosen]
+        return WorkerClass(chosen, path, slots(config), streams=streams, evented=evented)
     cls = _imported(chosen)
     name = chosen if isinstance(chosen, str) else f"{cls.__module__}.{cls.__qualname__}"
-    return WorkerClass(name, cls, cls.slots(config), cls.streams)
+    return WorkerClass(name, cls, cls.slots(config), streams=cls.streams, evented=cls.evented)
 
 
 def main(

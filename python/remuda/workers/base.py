@@ -8,7 +8,7 @@ import sys
 from functools import partial
 
 from .. import _native, app
-from ..errors import RemudaError, WorkerBootError
+from ..errors import OtherClassError, RemudaError, WorkerBootError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class Worker:
     streams = False
     """Whether request bodies come in pieces, as events of the channel."""
 
+    evented = False
+    """Whether one event loop serves all requests, and reads its channel while they run."""
+
     @classmethod
     def slots(cls, config: Config) -> int:
         """How many requests a worker of this class holds at a time."""
@@ -85,6 +88,8 @@ class Worker:
                 self.load()
                 if self.config.post_worker_init:
                     self.config.post_worker_init(self)
+            except OtherClassError as error:
+                return error.exit_code
             except RemudaError as error:
                 self.log.error("%s", error, detail=error.detail)
                 return error.exit_code
@@ -139,7 +144,9 @@ class Worker:
         app.prepare(config)
         self.application = self._loaded or app.load(config.app)
         # Raises when this class cannot run such an application.
-        config.worker_class_for(self.application.kind)
+        needed = config.worker_class_for(self.application.kind)
+        if needed != config.worker_class_for():
+            raise OtherClassError(str(needed))
         self.gateway = self.make_gateway()
 
     def make_gateway(self) -> _native.Wsgi:

@@ -134,6 +134,14 @@ impl Wsgi {
         visit.call(&self.application)?;
         visit.call(&self.on_error)?;
         visit.call(&self.constant)?;
+        visit.call(&self.channel)?;
+        if let Ok(kits) = self.kits.try_lock() {
+            for kit in &*kits {
+                visit.call(&kit.response)?;
+                visit.call(&kit.start_response)?;
+                visit.call(&kit.early_hints)?;
+            }
+        }
         visit.call(&self.on_request)?;
         visit.call(&self.on_response)
     }

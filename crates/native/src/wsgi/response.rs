@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use ::channel::message::{self, DONE, END, FieldsWriter, FileBody, Head, STREAM, Section, TooLong};
 use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
@@ -51,6 +52,10 @@ fn not_started() -> PyErr {
 
 #[pymethods]
 impl Response {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.channel)
+    }
+
     /// The status line's code, or 0 before `start_response`.
     #[getter]
     fn status_code(&self) -> u16 {
