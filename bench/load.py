@@ -71,7 +71,9 @@ def read_wrk(text: str) -> Result:
     total = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m),", text)
     if total is None:
         raise BenchError(f"wrk says no number of requests:\n{text}")
-    errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
+    errors = re.search(
+        r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text
+    )
     broken = sum(int(count) for count in errors.groups()) if errors else 0
     return Result(
         requests=int(total.group(1)),
@@ -119,4 +121,6 @@ def generate(mode: str, port: int, core: int | None, seconds: float, *options: s
     words = [mode, "--port", str(port), "--seconds", f"{seconds:g}", *options]
     command = on_core(core, [sys.executable, "-m", "bench.generator", *words])
     said = json.loads(_run(command, seconds + 90))
-    return Generated(said["latencies"], said["failed"], said["reconnects"], said["late"], said["reasons"])
+    return Generated(
+        said["latencies"], said["failed"], said["reconnects"], said["late"], said["reasons"]
+    )

@@ -72,7 +72,9 @@ def measure(server: Server, store: int, options: argparse.Namespace) -> Round:
 def run(servers: list[Server], options: argparse.Namespace) -> None:
     count = options.rounds or ROUNDS
     with process.redis_server(options.server_core) as store:
-        rounds = interleaved(NAME, count, servers, lambda server, _: measure(server, store, options))
+        rounds = interleaved(
+            NAME, count, servers, lambda server, _: measure(server, store, options)
+        )
     report.heading(
         "Mixed",
         f"{CLIENTS} clients, each with one request at a time over a keep-alive connection, "
