@@ -12,7 +12,7 @@ from bench.rounds import interleaved
 from bench.servers import Server
 
 NAME = "mixed"
-ROUNDS = 3
+ROUNDS = 2
 SECONDS = 5
 ROWS = ["gunicorn-gevent", "remuda-gevent", "gunicorn-asgi", "remuda-asgi"]
 APPS = {"wsgi": "redis_counter:app", "asgi": "redis_counter_quart:app"}
