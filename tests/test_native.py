@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from remuda import _native
 
 from channels import Link
+from remuda import _native
 
 
 @pytest.fixture
@@ -233,12 +233,17 @@ def test_the_death_of_the_router_and_the_arbiter_retires_the_worker() -> None:
 def test_a_gateway_whose_application_holds_it_is_collected() -> None:
     class Application:
         def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+            start_response("204 No Content", [])
             return []
+
+        def wait(self) -> None:
+            pass
 
     application: Any = Application()
     link = Link(application)
     application.link = link
-    link.channel.wait_room = lambda: application
+    link.channel.wait_room = application.wait
+    link.serve()
     gone = weakref.ref(application)
     del link, application
     gc.collect()

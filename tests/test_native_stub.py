@@ -7,6 +7,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+
 from remuda import _native
 
 STUB = ast.parse((Path(_native.__file__).parent / "_native.pyi").read_text())

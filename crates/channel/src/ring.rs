@@ -153,9 +153,7 @@ impl Producer {
         if len > self.max_payload() {
             return Err(PushError::TooLarge);
         }
-        let size = frame_size(len);
-        let to_end = self.ring.capacity - self.ring.offset(self.tail);
-        let padding = if size > to_end { to_end } else { 0 };
+        let (padding, size) = self.needs(len);
         if !self.has_room(padding + size)? {
             return Err(PushError::Full);
         }
@@ -187,9 +185,8 @@ impl Producer {
         if len > self.max_payload() {
             return Err(PushError::TooLarge);
         }
-        let size = frame_size(len);
-        let to_end = self.ring.capacity - self.ring.offset(self.tail);
-        self.has_room(if size > to_end { to_end + size } else { size })
+        let (padding, size) = self.needs(len);
+        self.has_room(padding + size)
     }
 
     /// After one or more pushes: was the consumer asleep, so that it must be woken?
@@ -234,6 +231,13 @@ impl Producer {
         position.is_multiple_of(HEADER as u64)
             && (self.seen_head..self.tail).contains(&position)
             && self.ring.control().head() <= position
+    }
+
+    /// The padding before a frame with a payload of so many bytes, and the frame's size.
+    fn needs(&self, len: usize) -> (usize, usize) {
+        let size = frame_size(len);
+        let to_end = self.ring.capacity - self.ring.offset(self.tail);
+        (if size > to_end { to_end } else { 0 }, size)
     }
 
     fn has_room(&mut self, size: usize) -> Result<bool, PushError> {

@@ -8,11 +8,11 @@ import sys
 from functools import partial
 
 from .. import _native, app
-from ..errors import RemudaError, WorkerBootError
+from ..errors import OtherClassError, RemudaError, WorkerBootError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
     from typing import NoReturn
 
@@ -47,6 +47,19 @@ class Worker:
 
     streams = False
     """Whether request bodies come in pieces, as events of the channel."""
+
+    evented = False
+    """Whether an event loop serves many requests on one thread, reading the channel all the time.
+
+    It is then told when nobody waits for a request any more, and one request that takes long says
+    nothing about the worker: only frames that stay unread do."""
+
+    patches = False
+    """Whether it changes the standard library before the application is imported, which therefore
+    cannot be loaded before the fork (`preload_app`)."""
+
+    wrap_input: Callable[[_native.Input], object] | None = None
+    """What makes `wsgi.input` of a body that is a file; None: as it is."""
 
     @classmethod
     def slots(cls, config: Config) -> int:
@@ -85,6 +98,8 @@ class Worker:
                 self.load()
                 if self.config.post_worker_init:
                     self.config.post_worker_init(self)
+            except OtherClassError as error:
+                return error.exit_code
             except RemudaError as error:
                 self.log.error("%s", error, detail=error.detail)
                 return error.exit_code
@@ -122,8 +137,8 @@ class Worker:
             signal.SIGINT: self._handle_nothing,
             signal.SIGHUP: self._handle_nothing,
             signal.SIGWINCH: self._handle_nothing,
-            # What faulthandler calls after it has written the stacks.
-            signal.SIGUSR2: self._handle_nothing,
+            # Called by faulthandler when that has written the stacks of the threads.
+            signal.SIGUSR2: self._handle_dump,
         }.items():
             signal.signal(number, handler)
             # System calls of the application go on after a signal that it knows nothing of.
@@ -139,7 +154,9 @@ class Worker:
         app.prepare(config)
         self.application = self._loaded or app.load(config.app)
         # Raises when this class cannot run such an application.
-        config.worker_class_for(self.application.kind)
+        needed = config.worker_class_for(self.application.kind)
+        if needed != config.worker_class_for():
+            raise OtherClassError(str(needed))
         self.gateway = self.make_gateway()
 
     def make_gateway(self) -> _native.Wsgi:
@@ -162,6 +179,7 @@ class Worker:
             multithread=type(self).slots(config) > 1,
             multiprocess=config.workers > 1,
             # The variable as in gunicorn, where it is also used by programs around it.
+            wrap_input=self.wrap_input,
             root_path=config.root_path or os.environ.get("SCRIPT_NAME", ""),
             on_request=partial(config.pre_request, self) if config.pre_request else None,
             on_response=partial(config.post_request, self) if config.post_request else None,
@@ -212,6 +230,9 @@ class Worker:
 
     def _handle_reopen(self, number: int, frame: FrameType | None) -> None:
         self.log.reopen()
+
+    def _handle_dump(self, number: int, frame: FrameType | None) -> None:
+        """What is to be said beyond the stacks of the threads."""
 
     def _handle_nothing(self, number: int, frame: FrameType | None) -> None:
         pass
