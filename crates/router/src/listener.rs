@@ -124,6 +124,10 @@ impl Listener {
         }
         // Others may have the same socket: a successor of the arbiter, or a service manager.
         take_handshakes(self.socket.get_ref());
+        // Whoever was quicker than the closing of the port.
+        if let Err(error) = self.accept_some(&router) {
+            router.log.debug(format_args!("the last connections cannot be accepted: {error}"));
+        }
     }
 }
 
