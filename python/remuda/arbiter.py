@@ -240,7 +240,9 @@ class Arbiter(Server):
         self._reopen()
         for child in self.children:
             # One that is booting has no handler yet, and would die.
-            if child.state in (State.READY, State.RETIRING):
+            if child.state is State.BOOTING:
+                child.reopens = True
+            elif child.state in (State.READY, State.RETIRING):
                 self.signal(child, signal.SIGUSR1)
 
     def _usr2(self) -> None:
@@ -280,8 +282,8 @@ class Arbiter(Server):
 
     def _ready(self, message: dict[str, Any]) -> None:
         child = self._child(message)
-        if child is not None:
-            self.children.ready(child, time.monotonic())
+        if child is not None and self.children.ready(child, time.monotonic()) and child.reopens:
+            self.signal(child, signal.SIGUSR1)
 
     def _spent(self, message: dict[str, Any]) -> None:
         child = self._child(message)
@@ -328,8 +330,9 @@ class Arbiter(Server):
         if router.pid is not None or self.shutdown is not None or now < router.backoff.not_before:
             return
         try:
-            keep = [*self.listeners.filenos(), self.log.fileno()]
-            router.fork(self.config, self.signals, keep, now)
+            # It is given the listening sockets, and closes those: a copy that it inherits would stay
+            # open and shake hands with clients that nobody accepts.
+            router.fork(self.config, self.signals, [self.log.fileno()], now)
         except OSError as error:
             self.log.error("Cannot fork a router: %s", error.strerror)
             router.backoff.failed(now, now)
@@ -509,7 +512,8 @@ class Arbiter(Server):
         if child.generation == self.children.trial and not expected:
             self._reload_failed(f"a new worker (pid:{child.pid}) {how}", now)
         elif not self.children.ever_ready and child.ready_at is None and not child.dismissed:
-            if code in OtherClassError.CODES:
+            # Where a class is chosen nobody asks for another: the application exited like that.
+            if code in OtherClassError.CODES and not child.cfg.is_class_chosen:
                 self._change_class(OtherClassError.CODES[code], now)
             elif code == AppLoadError.exit_code:
                 self._fail(code, "App failed to load.")
