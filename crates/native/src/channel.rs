@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ::channel::descriptors::Descriptors;
 use ::channel::link::{END_FDS, Files, WorkerEnd};
-use ::channel::memory::{Layout, MAX_SLOTS, Memory};
+use ::channel::memory::{CANCELLED, Layout, MAX_SLOTS, Memory};
 use ::channel::wake::{Signal, Wait};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -24,6 +24,8 @@ use crate::room::{self, Room, locked};
 /// The longest that anything blocks before it looks around: whether it should stop, whether a new
 /// router has come.
 const SLICE: Duration = Duration::from_secs(1);
+/// How many exceptions may interrupt the sending of a frame that must be sent.
+const INTERRUPTIONS: u32 = 16;
 
 /// Slots of a channel beyond those of its worker: for requests that the router hands out ahead.
 const AHEAD: usize = 64;
@@ -113,6 +115,8 @@ pub struct Channel {
     /// Responses were sent without waking the router, because more requests were there.
     wake_owed: AtomicBool,
     wait_room: Mutex<Option<Py<PyAny>>>,
+    /// The largest frame that can be sent, in bytes.
+    pub(crate) max_payload: usize,
 }
 
 #[pymethods]
@@ -122,6 +126,7 @@ impl Channel {
         let end = WorkerEnd::open(own(fds)?).map_err(|error| errors::os(&error))?;
         let (nudged, nudge) = pipe().map_err(|error| errors::os(&error))?;
         Ok(Self {
+            max_payload: end.responses.max_payload(),
             inbox: Mutex::new(Inbox::new(end.requests, &end.memory)),
             outbox: Mutex::new(Outbox::new(end.responses, &end.memory)),
             memory: end.memory,
@@ -201,7 +206,7 @@ impl Channel {
     /// For event loops: the next request or event, or None when there is none.
     fn take_nowait<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
-            let event = match self.next(py)? {
+            let event = match self.poll_next(py)? {
                 Incoming::Request(claimed) => {
                     let request = Bound::new(py, Request::new(claimed)?)?;
                     return Ok(Some(request.into_any()));
@@ -212,18 +217,7 @@ impl Channel {
                     Event { kind: "cancel", id, data: Vec::new(), last: true, reason }
                 }
                 Incoming::Hello(_) | Incoming::Stop => continue,
-                Incoming::Nothing => {
-                    self.deliver_wake();
-                    self.wait.clear();
-                    if locked(&self.inbox).requests.may_sleep() {
-                        if room::is_hung_up(self.descriptors.as_fd()) {
-                            self.retired.store(true, Ordering::Relaxed);
-                            continue;
-                        }
-                        return Ok(None);
-                    }
-                    continue;
-                }
+                Incoming::Nothing => return Ok(None),
             };
             return Ok(Some(Bound::new(py, event)?.into_any()));
         }
@@ -258,7 +252,7 @@ impl Channel {
     }
 
     /// Forget the signals of `room_fileno`.
-    fn clear_room(&self) -> PyResult<()> {
+    pub(crate) fn clear_room(&self) -> PyResult<()> {
         self.room.clear();
         locked(&self.outbox).push_ready()?;
         self.deliver_wake();
@@ -294,6 +288,47 @@ impl Channel {
             _ => {}
         }
         Ok(incoming)
+    }
+
+    /// For event loops: the next frame, without blocking. After `Nothing`, `fileno` becomes readable
+    /// when there is more, and the router knows of all that was sent.
+    pub(crate) fn poll_next(&self, py: Python<'_>) -> PyResult<Incoming> {
+        loop {
+            let incoming = self.next(py)?;
+            if !matches!(incoming, Incoming::Nothing) {
+                return Ok(incoming);
+            }
+            self.deliver_wake();
+            self.wait.clear();
+            if locked(&self.inbox).requests.may_sleep() {
+                if room::is_hung_up(self.descriptors.as_fd()) {
+                    self.retired.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                return Ok(incoming);
+            }
+        }
+    }
+
+    /// For event loops: send one frame if there is room now. After `Wait`, `room_fileno` becomes
+    /// readable when there may be.
+    pub(crate) fn try_send(&self, ticket: &Ticket, frame: &Frame<'_>) -> Result<Attempt, SendError> {
+        let (attempt, wake) = {
+            let mut outbox = locked(&self.outbox);
+            let attempt = outbox.attempt(&self.memory, &self.descriptors, ticket, frame)?;
+            (attempt, outbox.responses.must_wake())
+        };
+        if wake {
+            self.wake_router.signal();
+        }
+        Ok(attempt)
+    }
+
+    /// Has the router said that nobody wants this response any more?
+    pub(crate) fn is_cancelled(&self, ticket: &Ticket) -> bool {
+        let flow = self.memory.flow((ticket.id & 0xffff) as usize);
+        ticket.generation != self.memory.generation()
+            || flow.is_some_and(|flow| flow.load(Ordering::Acquire) & CANCELLED != 0)
     }
 
     /// Block until there may be frames. Called without the GIL. The thread leads until it drops
@@ -374,12 +409,14 @@ impl Channel {
 
     /// Send one frame of a response, waiting for room and for a client that reads slowly.
     pub(crate) fn send(&self, py: Python<'_>, ticket: &Ticket, frame: &Frame<'_>) -> Result<(), SendError> {
+        let mut interrupted = 0;
         loop {
             let epoch = self.room.epoch();
             let (attempt, wake) = {
                 let mut outbox = locked(&self.outbox);
                 let attempt = outbox.attempt(&self.memory, &self.descriptors, ticket, frame)?;
-                let soon = attempt == Attempt::Sent && !frame.urgent && self.has_more();
+                // Nobody would wake it later once no more requests are taken.
+                let soon = attempt == Attempt::Sent && !frame.urgent && !self.is_retired() && self.has_more();
                 if soon {
                     // The router looks by itself within a millisecond while we hold requests.
                     self.wake_owed.store(true, Ordering::Relaxed);
@@ -394,8 +431,18 @@ impl Channel {
             if attempt == Attempt::Sent {
                 return Ok(());
             }
-            if self.wait_for_room(py, epoch)? {
-                return Err(SendError::Gone);
+            match self.wait_for_room(py, epoch) {
+                Ok(false) => {}
+                Ok(true) => return Err(SendError::Gone),
+                // What frees the slot must go. An exception that comes now, from a timeout that the
+                // application has left running in its greenlet, is nobody's any more.
+                Err(error)
+                    if !frame.obeys_flow && !errors::is_exit(py, &error) && interrupted < INTERRUPTIONS =>
+                {
+                    interrupted += 1;
+                    error.write_unraisable(py, None);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -424,12 +471,13 @@ impl Channel {
         loop {
             let epoch = self.room.epoch();
             let pushed = locked(&self.outbox).push_stale_done(ticket)?;
+            if pushed.is_some() {
+                self.wake_owed.store(true, Ordering::Relaxed);
+                self.deliver_wake();
+            }
             if pushed != Some(Attempt::Wait) {
-                self.wake_owed.fetch_or(pushed.is_some(), Ordering::Relaxed);
                 return Ok(());
             }
-            self.wake_owed.store(true, Ordering::Relaxed);
-            self.deliver_wake();
             if self.wait_for_room(py, epoch)? {
                 return Ok(());
             }

@@ -3,7 +3,7 @@
 use std::io;
 
 use ::channel::Violation;
-use pyo3::exceptions::{PyException, PyOSError};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyOSError, PySystemExit};
 use pyo3::prelude::*;
 
 pyo3::create_exception!(
@@ -24,6 +24,12 @@ pyo3::create_exception!(
     PyException,
     "The channel is broken: what the router wrote makes no sense. The worker can only exit."
 );
+
+/// Does this end the process? Other exceptions that are no `Exception` (GeneratorExit, a greenlet's
+/// exit, a timeout of gevent or eventlet) end the request only.
+pub(crate) fn is_exit(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}
 
 /// The channel is of no further use.
 pub(crate) fn broken(violation: Violation) -> PyErr {

@@ -175,6 +175,8 @@ impl Router {
     fn requeue(&self, exchanges: Vec<Rc<Exchange>>) {
         for exchange in exchanges.into_iter().rev() {
             let ticket = self.enqueue(&exchange);
+            // Its client may have left while a worker had it.
+            exchange.client.wake();
             self.queue.borrow_mut().push_front((ticket, exchange));
         }
     }
@@ -385,10 +387,7 @@ impl Router {
             message::HEAD => {
                 let head = message::Head::decode(payload)?;
                 let settings = self.settings.borrow().clone();
-                let keep = settings
-                    .access
-                    .as_ref()
-                    .is_some_and(|(format, _)| format.response_fields().next().is_some());
+                let keep = settings.access.as_ref().is_some_and(|(format, _)| format.reads_response_fields());
                 self.respond(worker, head.id, head.flags, head.elapsed, |exchange, server| {
                     exchange.response.borrow_mut().on_head(&head, server, settings.bounds(), keep)
                 });
@@ -402,10 +401,25 @@ impl Router {
             }
             message::FILE => {
                 let part = message::FileBody::decode(payload)?;
-                let file = worker.link.borrow().descriptors.receive_for(part.id);
-                let file = file.map_err(|_| Violation("a file's descriptor did not come"))?;
+                let received = worker.link.borrow().descriptors.receive_for(part.id);
+                let file = match received {
+                    Ok(file) => Some(file),
+                    // Ours is the lack, not the worker's: this response ends, the worker goes on.
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                        self.log.error(format_args!("a file cannot be received: {error}"));
+                        None
+                    }
+                    Err(_) => return Err(Violation("a file's descriptor did not come")),
+                };
                 self.respond(worker, part.id, part.flags, part.elapsed, |exchange, server| {
-                    exchange.response.borrow_mut().on_file(&part, file.into(), server)
+                    let mut response = exchange.response.borrow_mut();
+                    match file {
+                        Some(file) => response.on_file(&part, file.into(), server),
+                        None => {
+                            response.on_abort(server);
+                            None
+                        }
+                    }
                 });
             }
             message::ABORT => {

@@ -12,7 +12,7 @@ from ..errors import OtherClassError, RemudaError, WorkerBootError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
     from typing import NoReturn
 
@@ -49,7 +49,17 @@ class Worker:
     """Whether request bodies come in pieces, as events of the channel."""
 
     evented = False
-    """Whether one event loop serves all requests, and reads its channel while they run."""
+    """Whether an event loop serves many requests on one thread, reading the channel all the time.
+
+    It is then told when nobody waits for a request any more, and one request that takes long says
+    nothing about the worker: only frames that stay unread do."""
+
+    patches = False
+    """Whether it changes the standard library before the application is imported, which therefore
+    cannot be loaded before the fork (`preload_app`)."""
+
+    wrap_input: Callable[[_native.Input], object] | None = None
+    """What makes `wsgi.input` of a body that is a file; None: as it is."""
 
     @classmethod
     def slots(cls, config: Config) -> int:
@@ -130,8 +140,8 @@ class Worker:
             signal.SIGINT: self._handle_nothing,
             signal.SIGHUP: self._handle_nothing,
             signal.SIGWINCH: self._handle_nothing,
-            # What faulthandler calls after it has written the stacks.
-            signal.SIGUSR2: self._handle_nothing,
+            # Called by faulthandler when that has written the stacks of the threads.
+            signal.SIGUSR2: self._handle_dump,
         }.items():
             signal.signal(number, handler)
             # System calls of the application go on after a signal that it knows nothing of.
@@ -172,6 +182,7 @@ class Worker:
             multithread=type(self).slots(config) > 1,
             multiprocess=config.workers > 1,
             # The variable as in gunicorn, where it is also used by programs around it.
+            wrap_input=self.wrap_input,
             root_path=config.root_path or os.environ.get("SCRIPT_NAME", ""),
             on_request=partial(config.pre_request, self) if config.pre_request else None,
             on_response=partial(config.post_request, self) if config.post_request else None,
@@ -222,6 +233,9 @@ class Worker:
 
     def _handle_reopen(self, number: int, frame: FrameType | None) -> None:
         self.log.reopen()
+
+    def _handle_dump(self, number: int, frame: FrameType | None) -> None:
+        """What is to be said beyond the stacks of the threads."""
 
     def _handle_nothing(self, number: int, frame: FrameType | None) -> None:
         pass

@@ -2,13 +2,14 @@
 
 mod environ;
 mod file;
+mod headers;
 mod input;
 mod response;
 
 use std::sync::Mutex;
 
 use ::channel::message::{DONE, Payload};
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -16,15 +17,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::channel::Channel;
-use crate::errors::{ClientGone, SendError};
+use crate::errors::{ClientGone, SendError, is_exit};
 use crate::request::Request;
 use crate::room::locked;
 use crate::text::latin1_bytes;
 use environ::Builder;
 pub use file::FileWrapper;
+use headers::kind_of;
 pub use input::Input;
 pub use response::Response;
-use response::kind_of;
 
 /// How many environ builders and responses are kept for reuse.
 const SPARE: usize = 8;
@@ -70,6 +71,7 @@ pub struct Wsgi {
     on_error: Py<PyAny>,
     on_request: Option<Py<PyAny>>,
     on_response: Option<Py<PyAny>>,
+    wrap_input: Option<Py<PyAny>>,
     builders: Mutex<Vec<Builder>>,
     kits: Mutex<Vec<Kit>>,
 }
@@ -87,7 +89,7 @@ impl Wsgi {
     #[new]
     #[pyo3(signature = (
         application, channel, *, errors, on_error, multithread=false, multiprocess=false, root_path="",
-        on_request=None, on_response=None,
+        on_request=None, on_response=None, wrap_input=None,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -101,6 +103,7 @@ impl Wsgi {
         root_path: &str,
         on_request: Option<Py<PyAny>>,
         on_response: Option<Py<PyAny>>,
+        wrap_input: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let constant = PyDict::new(py);
         constant.set_item("wsgi.version", (1, 0))?;
@@ -124,6 +127,7 @@ impl Wsgi {
             on_error,
             on_request,
             on_response,
+            wrap_input,
             builders: Mutex::new(Vec::new()),
             kits: Mutex::new(Vec::new()),
         })
@@ -143,7 +147,8 @@ impl Wsgi {
             }
         }
         visit.call(&self.on_request)?;
-        visit.call(&self.on_response)
+        visit.call(&self.on_response)?;
+        visit.call(&self.wrap_input)
     }
 
     /// Serve one request: build `environ`, call the application, send what it gives, close it.
@@ -195,7 +200,12 @@ impl Wsgi {
             }
         }
         if !matches!(message.payload, Payload::Inline(b"")) {
-            environ.set_item(intern!(py, "wsgi.input"), Input::new(request, &message.payload)?)?;
+            let input = Bound::new(py, Input::new(request, &message.payload)?)?.into_any();
+            let input = match (&self.wrap_input, &message.payload) {
+                (Some(wrap), Payload::Descriptor(_)) => wrap.bind(py).call1((input,))?,
+                _ => input,
+            };
+            environ.set_item(intern!(py, "wsgi.input"), input)?;
         }
         Ok(environ)
     }
@@ -285,12 +295,13 @@ impl Wsgi {
         };
         match sent {
             Ok(()) => Ok(()),
-            // Nobody wants the page either: the slot must be free all the same.
-            Err(SendError::Gone) => match response.abort(py) {
+            Err(SendError::Raised(error)) if is_exit(py, &error) => Err(error),
+            // Nobody wants the page either, or sending it was interrupted, too: the slot must be
+            // free all the same.
+            Err(_) => match response.abort(py) {
                 Ok(()) | Err(SendError::Gone) => Ok(()),
                 Err(error) => Err(error.into()),
             },
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -301,12 +312,6 @@ impl Wsgi {
             failure.write_unraisable(py, None);
         }
     }
-}
-
-/// Does this end the process? Other exceptions that are no `Exception` (GeneratorExit, a greenlet's
-/// exit, a timeout of gevent or eventlet) end the request only.
-fn is_exit(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
 /// Send the body that a list or a tuple holds, and free the slot.
