@@ -267,8 +267,9 @@ class FileInput:
     def __init__(
         self,
         body: _native.Input,
-        run_in_thread: Callable[[Callable[[int | None], Any], int | None], Any],
+        run_in_thread: Callable[[Callable[[Any], Any], object], Any],
     ) -> None:
+        """`run_in_thread` calls a function with an argument and waits as the event loop does."""
         self._body = body
         self._run_in_thread = run_in_thread
 
@@ -301,7 +302,8 @@ class FileInput:
     def _run(self, function: Callable[[int | None], T], size: int | None) -> T:
         if size is not None and 0 <= size <= LARGE:
             return function(size)
-        return self._run_in_thread(function, size)
+        result: T = self._run_in_thread(function, size)
+        return result
 
 
 def require(package: str, version: str, oldest: tuple[int, int]) -> None:
