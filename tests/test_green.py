@@ -92,17 +92,20 @@ class Worker:
         (directory / "application.py").write_text(application)
         self.log = directory / "log"
         self.log.touch()
+        self.stderr = directory / "stderr"
         router_files, files = _native.channel_files(SLOTS)
         self.router = _native.RouterEnd(router_files)
         self.router.hello(1)
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-c", CHILD, ",".join(map(str, files)), "-k", name),
-                *("--error-logfile", str(self.log), *arguments, "application:app"),
-            ],
-            cwd=directory,
-            pass_fds=files,
-        )
+        with self.stderr.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", CHILD, ",".join(map(str, files)), "-k", name),
+                    *("--error-logfile", str(self.log), *arguments, "application:app"),
+                ],
+                cwd=directory,
+                pass_fds=files,
+                stderr=stderr,
+            )
         for fd in files:
             os.close(fd)
         self.sequence = 0
@@ -242,13 +245,13 @@ def _account(
 
 
 WAITS = """
-import gevent, gevent.event
-from remuda.workers import green
-there = gevent.event.Event()
+import gevent
 
 def app(environ, start_response):
-    # A timeout that the application leaves running: it fires while the gateway waits for room.
-    gevent.Timeout.start_new(0.3)
+    # They fire while the gateway waits for room: with the response, with the error page that is to
+    # take its place, and with the frame that frees the slot.
+    for seconds in (0.3, 0.6, 0.9):
+        gevent.Timeout.start_new(seconds)
     start_response("200 OK", [])
     return [b"x" * 60_000]
 """
@@ -260,7 +263,7 @@ def test_a_timeout_that_an_application_leaves_running_costs_no_slot(start: Any) 
     worker = start("gevent", WAITS, "--worker-connections", str(SLOTS))
     ids = {worker.send(slot) for slot in range(20)}
     deadline = time.monotonic() + 20
-    while "Timeout" not in worker.log.read_text():
+    while "Timeout: 0.9 seconds" not in worker.stderr.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     done = set()

@@ -109,6 +109,7 @@ class GreenWorker(Worker):
         self._main = greenlet.getcurrent()
         self._thread = get_ident()
         self._running: dict[greenlet.greenlet, _native.Request] = {}
+        self._goes_on = False
         self._failure: BaseException | None = None
         self._news = self.event()
         self._room = self.event()
@@ -181,7 +182,6 @@ class GreenWorker(Worker):
         take, begin = self.channel.take_nowait, self.begin
         until = monotonic() + TURN
         try:
-            # What is left when this ends early keeps the descriptor readable.
             for _ in range(BATCH):
                 item = take()
                 if item is None:
@@ -191,12 +191,20 @@ class GreenWorker(Worker):
                 else:
                     self._cancel(item)
                 if monotonic() >= until:
-                    return
+                    break
+            # The descriptor says nothing of what is left before None was given.
+            if not self._goes_on:
+                self._goes_on = True
+                self.run_in_hub(self._go_on)
         except _native.Retired:
             self._unwatch()
             self._news.set()
         except BaseException as error:  # noqa: BLE001  (raised again in the main greenlet)
             self._fail(error)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._take()
 
     def _cancel(self, event: _native.Event) -> None:
         if event.kind != "cancel" or event.reason != "timeout":
