@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from remuda import _native
@@ -69,3 +69,24 @@ def is_complete(frames: list[dict[str, Any]]) -> bool:
     ends = [frame for frame in frames if frame.get("end")]
     done = [frame for frame in frames if frame.get("done")]
     return len(ends) == 1 and len(done) == 1 and frames[-1] is done[0]
+
+
+class Closing:
+    """An iterable with a close method that remembers its calls."""
+
+    def __init__(self, blocks: Iterable[bytes], error: BaseException | None = None) -> None:
+        self.blocks = blocks
+        self.error = error
+        self.closed = 0
+        self.at_close: list[dict[str, Any]] = []
+        self.link: Link | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.blocks
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        self.closed += 1
+        if self.link is not None:
+            self.at_close = self.link.frames()

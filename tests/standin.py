@@ -37,6 +37,7 @@ from remuda.arbiter import Arbiter
 from remuda.children import Child
 from remuda.errors import AppLoadError, RemudaError, WorkerBootError
 from remuda.machinery import Machinery
+from remuda.workers import WorkerClass
 
 BOOTS = ("ready", "exit3", "exit4", "raise", "abort", "sleep", "die_after_ready")
 
@@ -52,8 +53,9 @@ class StandIn(Machinery):
     def load(self) -> None:
         """Nothing: the extension module is not needed here."""
 
-    def slots(self, config: configuration.Config) -> int:
-        return config.threads
+    def worker_class(self, config: configuration.Config) -> WorkerClass:
+        slots = config.threads
+        return WorkerClass("stand-in", "none:None", slots, streams=False, evented=False)
 
     def channel(self, slots: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if (self.directory / "no_descriptors").exists():
@@ -64,10 +66,11 @@ class StandIn(Machinery):
             tuple(other.detach() for _, other in pairs),
         )
 
-    def preload(self, config: configuration.Config) -> None:
+    def preload(self, config: configuration.Config) -> str:
         if config.app == "missing:app":
             raise AppLoadError("there is no module 'missing'")
         self.preloaded.append(config.app)
+        return "wsgi"
 
     def note(self, who: str, what: str, **more: Any) -> None:
         line = json.dumps({"who": who, "pid": os.getpid(), "what": what, **more}) + "\n"

@@ -300,10 +300,24 @@ def test_a_second_signal_ends_a_graceful_stop_at_once(server, second):
     server.started(2)
     server.signal(signal.SIGTERM)
     server.noted("router", "stop")
+    time.sleep(1.1)
     began = time.monotonic()
     server.signal(second)
     assert server.wait() == 0
     assert time.monotonic() - began < 5.0
+
+
+def test_a_term_that_comes_twice_at_a_time_is_one(server):
+    (server.directory / "slow_stop").touch()
+    pids = server.started(2)
+    server.signal(signal.SIGTERM)
+    server.noted("router", "stop")
+    server.signal(signal.SIGTERM)
+    server.says("Handling signal: term", times=2)
+    assert server.living() == pids
+    server.order(stopped=True)
+    assert server.wait() == 0
+    assert {e["signal"] for e in server.journal("worker", "signal")} == {"SIGTERM"}
 
 
 def test_int_does_not_wait_for_a_stopped_worker(server):
@@ -823,3 +837,37 @@ def test_more_workers_than_the_soft_limit_of_descriptors_allows(server):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     server.ready(16)
     assert "Cannot fork" not in server.log()
+
+
+def test_an_idle_arbiter_sleeps(server):
+    server.started(2)
+
+    def switches() -> str:
+        text = Path(f"/proc/{server.pid}/status").read_text()
+        return next(line for line in text.splitlines() if line.startswith("voluntary_ctxt"))
+
+    eventually("it sleeps", lambda: (switches(), time.sleep(0.3))[0] == switches())
+    before = switches()
+    time.sleep(1.5)
+    assert switches() == before
+
+
+def test_healing_and_reloading_leak_no_descriptor(server):
+    server.started(2)
+
+    def count() -> int:
+        return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+
+    before = count()
+    for number in range(1, 4):
+        pids = server.living()
+        server.signal(signal.SIGKILL, pids[0])
+        server.ready(2, without=pids[:1])
+        router = server.router()
+        server.signal(signal.SIGKILL, router)
+        eventually("another router", lambda router=router: server.router() != router)
+        server.noted("router", "listeners", times=number + 1)
+        server.signal(signal.SIGHUP)
+        server.says("Reloaded: 2 new workers", times=number)
+        server.ready(2)
+    eventually("as many as before", lambda: count() == before)

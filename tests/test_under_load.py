@@ -180,7 +180,7 @@ def test_a_reload_onto_broken_code_loses_no_request(serve):
     server.says("Reload failed: a new worker")
     server.more(100)
     assert set(server.finish()) == {"200"}
-    assert server.workers() == before
+    eventually("only the old ones are left", lambda: server.workers() == before)
     assert "No module named 'nowhere'" in server.log()
 
 
@@ -327,3 +327,88 @@ def test_the_arbiter_has_one_thread_while_it_serves(serve):
     server.says("Reloaded: 2 new workers")
     assert len(list(Path(f"/proc/{server.process.pid}/task").iterdir())) == 1
     server.finish()
+
+
+CUSTOM = """
+from remuda.workers import Worker
+class Custom(Worker):
+    def run(self):
+        while True:
+            self.gateway.serve(self.channel.take())
+"""
+
+
+def test_a_worker_class_of_one_s_own_is_found_beside_the_application(tmp_path, serve):
+    (tmp_path / "custom.py").write_text(CUSTOM)
+    server = serve("-w", "1", "-k", "custom.Custom")
+    assert server.get()[0] == 200
+    assert "Using worker: custom.Custom" in server.log()
+
+
+def test_a_preloaded_application_is_shared_by_all_workers(tmp_path, serve):
+    server = serve("-w", "2", "--preload")
+    server.application("import nowhere")
+    assert server.get()[0] == 200
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.says("Booting worker with pid", times=3)
+    server.signal(signal.SIGHUP)
+    server.says("Reloaded: 2 new workers")
+    assert server.get()[0] == 200
+
+
+LEAVING = """
+import atexit, os, threading, time
+def write(name):
+    with open(name, "w") as file:
+        file.write("done")
+def finish():
+    time.sleep(0.2)
+    write("thread")
+atexit.register(write, "atexit")
+def app(environ, start_response):
+    threading.Thread(target=finish).start()
+    print("printed", flush=False)
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_that_leaves_ends_as_a_process_should(tmp_path, serve, number):
+    server = serve("-w", "2")
+    server.application(LEAVING)
+    server.signal(signal.SIGHUP)
+    server.says("Reloaded: 2 new workers")
+    eventually("two workers", lambda: len(server.workers()) == 2)
+    assert server.get()[0] == 200
+    server.signal(number)
+    eventually("atexit ran", (tmp_path / "atexit").exists)
+    eventually("the thread was joined", (tmp_path / "thread").exists)
+    eventually("what was printed is there", lambda: "printed" in server.log())
+
+
+def others_can_read(path: str) -> bool:
+    """Whether any user may read this file."""
+    found = Path(path).resolve()
+    return bool(found.stat().st_mode & 0o004) and all(
+        parent.stat().st_mode & 0o001 for parent in found.parents
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
+@pytest.mark.skipif(not others_can_read(os.__file__), reason="this Python is root's alone")
+def test_logs_in_a_directory_of_root_survive_the_change_of_user_and_rotation(tmp_path, serve):
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        if parent != Path("/tmp"):
+            parent.chmod(0o755)
+    access = tmp_path / "access"
+    arguments = ["--user", "65534", "--group", "65534", "--access-logfile", str(access)]
+    server = serve("-w", "1", *arguments)
+    assert server.get("/one")[0] == 200
+    eventually("the first record", lambda: "/one" in access.read_text())
+    access.rename(tmp_path / "access.1")
+    server.signal(signal.SIGUSR1)
+    eventually("a new file", access.exists)
+    assert server.get("/two")[0] == 200
+    eventually("the second record", lambda: "/two" in access.read_text())
+    assert access.stat().st_uid == 65534

@@ -3,8 +3,8 @@
 #![no_main]
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use channel::memory::{Layout, Memory};
 use channel::ring::{Consumer, Producer, PushError, Which};
@@ -36,25 +36,51 @@ impl Steps<'_> {
     }
 }
 
+/// The memory of one channel, mapped once for its two ends and once for who scribbles on it: making
+/// it anew for each input would take most of the time.
+struct Channel {
+    memory: Arc<Memory>,
+    base: usize,
+}
+
+static CHANNEL: OnceLock<Channel> = OnceLock::new();
+
+impl Channel {
+    fn new() -> Self {
+        let file = Memory::create(LAYOUT).expect("memory");
+        // SAFETY: a fresh shared mapping of the whole file, checked below and never unmapped.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                SIZE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        assert_ne!(base, libc::MAP_FAILED);
+        let memory = Arc::new(Memory::open(file.as_fd()).expect("a new file is in order"));
+        Self { memory, base: base as usize }
+    }
+
+    fn word(&self, place: usize) -> &AtomicU64 {
+        assert!(place.is_multiple_of(8) && place < SIZE);
+        // SAFETY: aligned and inside the mapping, by the line above; it is never unmapped.
+        unsafe { &*((self.base + place) as *const AtomicU64) }
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     let mut steps = Steps(input);
     let Some([bit]) = steps.take() else { return };
-    let file = Memory::create(LAYOUT).expect("memory");
-    // SAFETY: a fresh shared mapping of the whole file, checked below and unmapped at the end.
-    let base = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            SIZE,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED,
-            file.as_raw_fd(),
-            0,
-        )
-    };
-    assert_ne!(base, libc::MAP_FAILED);
-    // SAFETY: `place` is a multiple of 8 below the size; the mapping lives until the end.
-    let word = |place: usize| unsafe { &*base.cast::<u8>().add(place).cast::<AtomicU64>() };
-    let memory = || Arc::new(Memory::open(file.as_fd()).expect("the words of its layout are kept"));
+    let channel = CHANNEL.get_or_init(Channel::new);
+    // As new: all but the words of the layout, which come first.
+    for place in (64..SIZE).step_by(8) {
+        channel.word(place).store(0, Ordering::Relaxed);
+    }
+    let memory = || channel.memory.clone();
+    let word = |place| channel.word(place);
     let which = |bit: u8| if bit & 1 == 0 { Which::Requests } else { Which::Responses };
     let ends = |bit| {
         let producer = Producer::attach(memory(), which(bit)).ok()?;
@@ -110,15 +136,20 @@ fuzz_target!(|input: &[u8]| {
                 producer.announce_starving();
                 let _ = (producer.is_drained(), producer.progress());
             }
-            // A new router attaches to what is there.
+            // A new router attaches to what is there, or to positions that agree with each other.
             _ => {
                 let _ = consumer.may_sleep();
+                if action & 8 != 0 {
+                    let Some(bytes) = steps.take() else { break };
+                    let (head, tail) = if bit & 1 == 0 { (192, 128) } else { (448, 384) };
+                    let position = u64::from_le_bytes(bytes);
+                    word(head).store(position, Ordering::SeqCst);
+                    word(tail).store(position.wrapping_add(u64::from(argument) * 16), Ordering::SeqCst);
+                }
                 if let Some(attached) = ends(bit) {
                     (producer, consumer) = attached;
                 }
             }
         }
     }
-    // SAFETY: the mapping that was made above; no reference into it is left.
-    unsafe { libc::munmap(base, SIZE) };
 });

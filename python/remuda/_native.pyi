@@ -1,6 +1,6 @@
 """The Rust side, as Python sees it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from typing import Any, TextIO, final, overload
 
 def channel_files(slots: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -213,6 +213,83 @@ class Wsgi:
         What the application raises is logged and answered. Only SystemExit and KeyboardInterrupt
         come out: the request is not done then, and the worker must exit.
         """
+
+@final
+class Asgi:
+    """The ASGI gateway for one application, on one event loop."""
+
+    busy: int
+    """How many requests are served now."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        serve: Callable[[dict[str, Any], Exchange], Coroutine[Any, Any, None]],
+        create_task: Callable[[Coroutine[Any, Any, None]], Any],
+        create_future: Callable[[], Any],
+        on_error: Callable[[str, BaseException | None], None],
+        on_left: Callable[[str, BaseException | None], None],
+        root_path: str = "",
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        """`serve` makes the coroutine that serves a request; it is run by `create_task`.
+
+        It must say at its end how the application ended: by `Exchange.returned`, `failed` or
+        `cancelled`. `on_error` logs a fault with a message and an exception (or None), `on_left` one
+        that came after the client had left. `state` is copied into each `scope`.
+        """
+    def take(self, limit: int) -> None:
+        """Take at most `limit` frames: begin requests, pass on what comes for those that were begun.
+
+        To be called when `Channel.fileno` is readable, which it stays while there is more. Raises
+        Retired when there will be no more requests.
+        """
+    def on_room(self) -> None:
+        """Go on with what waits for room. To be called when `Channel.room_fileno` is readable."""
+
+@final
+class Exchange:
+    """One request and its response, as an ASGI application sees them."""
+
+    name: str
+    """`GET /path`, for the log."""
+
+    def receive(self) -> Awaited:
+        """ASGI's `receive`."""
+    def send(self, message: dict[str, Any]) -> Awaited | Sent:
+        """ASGI's `send`. Raises what is wrong with the message at once.
+
+        Nothing is sent when the client has left; a body that would go on raises BrokenPipeError then.
+        """
+    def returned(self) -> None:
+        """The application has returned."""
+    def failed(self, error: BaseException) -> None:
+        """The application has raised."""
+    def cancelled(self) -> None:
+        """The application's task was cancelled."""
+
+@final
+class Awaited(Coroutine[Any, Any, Any]):
+    """Waits for a message, or for room to send one; ready at once where there is nothing to wait for."""
+
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Awaited: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: None, /) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None, /) -> Any: ...
+    def close(self) -> None: ...
+
+@final
+class Sent(Coroutine[Any, Any, None]):
+    """Ready at once: a message was sent."""
+
+    def __await__(self) -> Generator[Any, Any, None]: ...
+    def __iter__(self) -> Sent: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: None, /) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None, /) -> Any: ...
+    def close(self) -> None: ...
 
 @final
 class RouterEnd:

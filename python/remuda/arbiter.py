@@ -14,8 +14,9 @@ import signal
 import time
 
 from . import __version__, birth, listeners, process, reload, signals
+from .backoff import Backoff
 from .children import Child, Children, State
-from .errors import AppLoadError, RemudaError, WorkerBootError
+from .errors import AppLoadError, OtherClassError, RemudaError, WorkerBootError
 from .hooks import Server
 from .listeners import Listeners
 from .log import Log
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # Seconds between asking a blocked worker for its stacks and killing it.
 STACKS = 1.0
+# Seconds after which a second TERM means that the first was not quick enough.
+SECOND_WISH = 1.0
 # Seconds for one that is of no use and need not say anything.
 TERMINATE = 2.0
 
@@ -104,16 +107,18 @@ class Arbiter(Server):
         if config.pidfile is not None:
             self.pidfile = PidFile(config.pidfile)
         os.environ["SERVER_SOFTWARE"] = f"remuda/{__version__}"
-        os.environ.update(config.env)
-        self.machinery.slots(config)  # raises when the worker class cannot be used
+        self.machinery.prepare(config)
+        process.give_access_log(config)
         if config.preload_app:
-            if self.machinery.patches(config):
+            if self.machinery.worker_class(config).patches:
                 log.warning(
                     "preload_app: each worker loads the application by itself, because its class "
                     "patches the standard library before"
                 )
             else:
-                self.machinery.preload(config)
+                needed = config.worker_class_for(self.machinery.preload(config))
+                if needed != config.worker_class_for():
+                    self.config = config = config.run_by(needed)
         self.hook("on_starting", self, strict=True)
         self.signals.install([*self._on_signal, signal.SIGCHLD])
         self.listeners = listeners.listen(config, log, environ=os.environ, pause=self._pause)
@@ -203,7 +208,10 @@ class Arbiter(Server):
     def _term(self) -> None:
         now = time.monotonic()
         if self.shutdown is not None:
-            self.shutdown.at_once(now)
+            # `timeout` and some supervisors send it to the process and to its group, too: that is
+            # one wish, not two.
+            if now - self.shutdown.began >= SECOND_WISH:
+                self.shutdown.at_once(now)
             return
         self._end_reload(now)
         self.shutdown = Shutdown(self, exit_code=0)
@@ -249,6 +257,10 @@ class Arbiter(Server):
 
     def _reopen(self) -> None:
         self.log.reopen()
+        try:
+            process.give_access_log(self.config)
+        except RemudaError as error:
+            self.log.error("%s", error)
         self.router.send({"type": "reopen"})
 
     def _end_reload(self, now: float) -> None:
@@ -338,8 +350,10 @@ class Arbiter(Server):
 
     def tell_options(self) -> None:
         """Tell the router what it must know of the configuration."""
-        traits = self.machinery.traits(self.config)
-        self.router.send({"type": "options", **self.config.router_options(), **traits})
+        worker = self.machinery.worker_class(self.config)
+        options = self.config.router_options()
+        options.update(streams=worker.streams, evented=worker.evented)
+        self.router.send({"type": "options", **options})
 
     def tell_listeners(self) -> None:
         """Give the router the sockets to serve."""
@@ -383,7 +397,7 @@ class Arbiter(Server):
         config, log = (trial.config, trial.log) if trial else (self.config, self.log)
         child = self.children.born(generation, now, self._boot_deadline(config, now))
         child.cfg, child.log = config, log
-        child.slots = self.machinery.slots(config)
+        child.slots = self.machinery.worker_class(config).slots
         if config.max_requests:
             jitter = int.from_bytes(os.urandom(4), "big") % (config.max_requests_jitter + 1)
             child.max_requests = config.max_requests + jitter
@@ -486,7 +500,10 @@ class Arbiter(Server):
         how = _how(status)
         code = os.waitstatus_to_exitcode(status)
         expected = child.state in (State.RETIRING, State.DYING)
-        if code == -signal.SIGKILL and not child.killed:
+        needed = OtherClassError.CODES.get(code) if not self.children.ever_ready else None
+        if needed is not None:
+            self.log.debug("Worker (pid:%s) needs the worker class %s", child.pid, needed)
+        elif code == -signal.SIGKILL and not child.killed:
             self.log.error("Worker (pid:%s) %s. Perhaps out of memory?", child.pid, how)
         elif code > 0 or (code < 0 and not expected):
             self.log.error("Worker (pid:%s) %s.", child.pid, how)
@@ -501,10 +518,22 @@ class Arbiter(Server):
         if child.generation == self.children.trial and not expected:
             self._reload_failed(f"a new worker (pid:{child.pid}) {how}", now)
         elif not self.children.ever_ready and child.ready_at is None and not child.dismissed:
-            if code == AppLoadError.exit_code:
+            if needed is not None:
+                self._change_class(needed, now)
+            elif code == AppLoadError.exit_code:
                 self._fail(code, "App failed to load.")
             else:
                 self._fail(WorkerBootError.exit_code, "Worker failed to boot.")
+
+    def _change_class(self, name: str, now: float) -> None:
+        """Nobody chose a worker class, and the application needs this one: begin again with it."""
+        self.config = self.config.run_by(name)
+        self.log.info("Using worker: %s", _worker_name(self.config))
+        self.machinery.worker_class(self.config)  # raises when it cannot be used
+        self.tell_options()
+        for other in self.children:
+            self.children.dismiss(other, now)
+        self.children.backoff = Backoff()
 
     def _reload_failed(self, why: str, now: float) -> None:
         if self.reloading is not None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _COMMAND_LINE = "command line"
 _DEFAULT = "default"
+_APPLICATION = "the application"
 
 
 class Config(Settings):
@@ -66,7 +67,17 @@ class Config(Settings):
 
         Raises ConfigError or UsageError; this Config stays as it is.
         """
-        return load(*self._source)
+        fresh = load(*self._source)
+        if self.origins["worker_class"] == _APPLICATION:
+            unset = fresh.origins["worker_class"] == _DEFAULT
+            return fresh.run_by(self.worker_class) if unset else fresh
+        return fresh
+
+    def run_by(self, worker_class: str | type) -> Config:
+        """The same, with the worker class that the application turned out to need."""
+        values = {**self._values, "worker_class": worker_class}
+        origins = {**self.origins, "worker_class": _APPLICATION}
+        return Config(values, origins, self.warnings, self.file, self._source)
 
     @property
     def app(self) -> str:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .arbiter import Arbiter
     from .children import Child
     from .config import Config
+    from .workers import WorkerClass
 
 
 class Machinery:
@@ -18,7 +19,18 @@ class Machinery:
 
     def load(self) -> None:
         """Load what every child needs, before the first fork: so its memory is shared."""
-        from . import _native, workers  # noqa: F401
+        from . import _native  # noqa: F401
+        from .workers import base  # noqa: F401
+
+    def prepare(self, config: Config) -> None:
+        """Go where the application is: a preloaded one, or a worker class of one's own, is there.
+
+        Raises RemudaError when the directory is gone, or when the worker class cannot be used.
+        """
+        from . import app
+
+        app.prepare(config)
+        self.worker_class(config)
 
     def route(self, control: int) -> int:
         """Be the router, in a forked child; the exit code."""
@@ -45,34 +57,18 @@ class Machinery:
 
         return _native.channel_files(slots)
 
-    def slots(self, config: Config) -> int:
-        """How many requests a worker holds at a time.
-
-        Raises RemudaError when there is no such worker class.
-        """
+    def worker_class(self, config: Config) -> WorkerClass:
+        """What is known of the worker class. Raises RemudaError when there is none of the name."""
         from . import workers
 
-        return workers.describe(config).slots
+        return workers.describe(config)
 
-    def traits(self, config: Config) -> dict[str, bool]:
-        """What the router must know of the worker class, beside the settings."""
-        from . import workers
-
-        found = workers.describe(config)
-        return {"streams": found.streams, "evented": found.evented}
-
-    def patches(self, config: Config) -> bool:
-        """Whether the application must not be loaded before the fork."""
-        from . import workers
-
-        return workers.describe(config).patches
-
-    def preload(self, config: Config) -> None:
-        """Load the application, to be shared by all workers. Raises AppLoadError."""
+    def preload(self, config: Config) -> str:
+        """Load the application, to be shared by all workers; its kind. Raises AppLoadError."""
         from . import app
 
-        app.prepare(config)
         self._application = app.load(config.app)
+        return self._application.kind
 
     def reload(self, config: Config) -> Config:
         """The configuration, read again from where it came. Raises RemudaError."""

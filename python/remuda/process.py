@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
-from .errors import RemudaError
+from .errors import ConfigError, RemudaError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
         def umask(self) -> int: ...
         @property
         def initgroups(self) -> bool: ...
+
+    class LogOwner(Owner, Protocol):
+        """What is read of a Config."""
+
+        @property
+        def accesslog(self) -> str | None: ...
 
 
 def drop_privileges(config: Owner) -> None:
@@ -57,6 +65,35 @@ def drop_privileges(config: Owner) -> None:
             f"user {user} has no entry in the user database, which --initgroups needs",
             "leave out --initgroups",
         ) from None
+
+
+def give_access_log(config: LogOwner) -> None:
+    """Make the access log, as root, so that the router can open it when it is root no more.
+
+    Symbolic links are not followed, and nothing but a file of one name that is root's is given
+    away: where the new owner may write to the directory, it could name anything there. Raises
+    ConfigError when the file cannot be made.
+    """
+    path, user, group = config.accesslog, config.user, config.group
+    if path is None or path == "-" or os.geteuid() != 0 or not (user or group):
+        return
+    try:
+        fd = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+        )
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return
+        raise ConfigError(
+            f"accesslog: cannot open {path}: {error.strerror}",
+            "create its directory, or name another file (--access-logfile)",
+        ) from None
+    try:
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == 0:
+            os.fchown(fd, -1 if user is None else user, -1 if group is None else group)
+    finally:
+        os.close(fd)
 
 
 def raise_descriptor_limit() -> None:
@@ -93,5 +130,5 @@ def close_all_but(keep: Collection[int]) -> None:
                 os.close(fd)
             except OSError as error:
                 # The descriptor of the listing itself is in the list, and closed by now.
-                if error.errno != 9:  # EBADF
+                if error.errno != errno.EBADF:
                     raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 
 from . import listeners as sockets
+from . import process
 from .children import State
 from .errors import RemudaError
 from .listeners import Listeners
@@ -95,7 +96,8 @@ def begin(arbiter: Arbiter) -> Reload | None:
     log = arbiter.log
     try:
         config = arbiter.machinery.reload(arbiter.config)
-        arbiter.machinery.slots(config)  # raises when its worker class cannot be used
+        arbiter.machinery.prepare(config)
+        process.give_access_log(config)
         fresh = log if _same_log(arbiter.config, config) else Log(config)
         # One try: the loop must not wait while there are workers to look after.
         listeners = sockets.listen(config, log, tries=1, keep=arbiter.listeners)

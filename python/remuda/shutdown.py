@@ -37,13 +37,14 @@ class Shutdown:
         self.exit_code = exit_code
         self.phase = Phase.DRAINING
         self.graceful = False
-        self.deadline = 0.0
+        self.began = self.deadline = 0.0
 
     def gracefully(self, now: float) -> None:
         """TERM: no new connections; serve what came; then the workers."""
         arbiter = self.arbiter
         grace = arbiter.config.graceful_timeout
         self.graceful = True
+        self.began = now
         self.deadline = now + grace
         arbiter.router.send({"type": "stop", "grace": grace})
         self._close_listeners()

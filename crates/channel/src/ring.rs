@@ -150,11 +150,13 @@ impl Producer {
         debug_assert_ne!(kind, PADDING, "a kind of 0 is padding, which the consumer skips");
         // Saturating: the same bytes may be named many times over.
         let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
-        if !self.fits(len)? {
+        if len > self.max_payload() {
+            return Err(PushError::TooLarge);
+        }
+        let (padding, size) = self.needs(len);
+        if !self.has_room(padding + size)? {
             return Err(PushError::Full);
         }
-        let size = frame_size(len);
-        let padding = self.padding(size);
         if padding > 0 {
             self.ring.write_header(self.tail, padding - HEADER, PADDING);
             self.tail += padding as u64;
@@ -183,14 +185,8 @@ impl Producer {
         if len > self.max_payload() {
             return Err(PushError::TooLarge);
         }
-        let size = frame_size(len);
-        self.has_room(self.padding(size) + size)
-    }
-
-    /// How much is left unused at the ring's end, so that a frame of this size does not wrap.
-    fn padding(&self, size: usize) -> usize {
-        let to_end = self.ring.capacity - self.ring.offset(self.tail);
-        if size > to_end { to_end } else { 0 }
+        let (padding, size) = self.needs(len);
+        self.has_room(padding + size)
     }
 
     /// After one or more pushes: was the consumer asleep, so that it must be woken?
@@ -235,6 +231,13 @@ impl Producer {
         position.is_multiple_of(HEADER as u64)
             && (self.seen_head..self.tail).contains(&position)
             && self.ring.control().head() <= position
+    }
+
+    /// The padding before a frame with a payload of so many bytes, and the frame's size.
+    fn needs(&self, len: usize) -> (usize, usize) {
+        let size = frame_size(len);
+        let to_end = self.ring.capacity - self.ring.offset(self.tail);
+        (if size > to_end { to_end } else { 0 }, size)
     }
 
     fn has_room(&mut self, size: usize) -> Result<bool, PushError> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ::channel::descriptors::Descriptors;
 use ::channel::link::{END_FDS, Files, WorkerEnd};
-use ::channel::memory::{Layout, MAX_SLOTS, Memory};
+use ::channel::memory::{CANCELLED, Layout, MAX_SLOTS, Memory};
 use ::channel::wake::{Signal, Wait};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -27,6 +27,9 @@ const SLICE: Duration = Duration::from_secs(1);
 /// How many exceptions may interrupt the sending of a frame that must be sent.
 const INTERRUPTIONS: u32 = 16;
 
+/// Slots of a channel beyond those of its worker: for requests that the router hands out ahead.
+const AHEAD: usize = 64;
+
 /// Make a channel for a worker with so many slots: the descriptors of the router's end and of the
 /// worker's end, all of them close-on-exec. They belong to the caller.
 #[pyfunction]
@@ -37,7 +40,7 @@ pub fn channel_files(slots: usize) -> PyResult<([RawFd; END_FDS], [RawFd; END_FD
     // A ring takes frames of up to half its size. Small rings stay in the processor's cache; with
     // many slots there is room for a kilobyte each.
     let ring = (slots * 1024).next_power_of_two().clamp(256 << 10, 1 << 20);
-    let layout = Layout { slots, requests: ring, responses: ring };
+    let layout = Layout { slots: (slots + AHEAD).min(MAX_SLOTS), requests: ring, responses: ring };
     let files = Files::create(layout).map_err(|error| errors::os(&error))?;
     Ok((files.router.map(IntoRawFd::into_raw_fd), files.worker.map(IntoRawFd::into_raw_fd)))
 }
@@ -112,6 +115,8 @@ pub struct Channel {
     /// Responses were sent without waking the router, because more requests were there.
     wake_owed: AtomicBool,
     wait_room: Mutex<Option<Py<PyAny>>>,
+    /// The largest frame that can be sent, in bytes.
+    pub(crate) max_payload: usize,
 }
 
 #[pymethods]
@@ -121,6 +126,7 @@ impl Channel {
         let end = WorkerEnd::open(own(fds)?).map_err(|error| errors::os(&error))?;
         let (nudged, nudge) = pipe().map_err(|error| errors::os(&error))?;
         Ok(Self {
+            max_payload: end.responses.max_payload(),
             inbox: Mutex::new(Inbox::new(end.requests, &end.memory)),
             outbox: Mutex::new(Outbox::new(end.responses, &end.memory)),
             memory: end.memory,
@@ -200,7 +206,7 @@ impl Channel {
     /// For event loops: the next request or event, or None when there is none.
     fn take_nowait<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
-            let event = match self.next(py)? {
+            let event = match self.poll_next(py)? {
                 Incoming::Request(claimed) => {
                     let request = Bound::new(py, Request::new(claimed)?)?;
                     return Ok(Some(request.into_any()));
@@ -211,18 +217,7 @@ impl Channel {
                     Event { kind: "cancel", id, data: Vec::new(), last: true, reason }
                 }
                 Incoming::Hello(_) | Incoming::Stop => continue,
-                Incoming::Nothing => {
-                    self.deliver_wake();
-                    self.wait.clear();
-                    if locked(&self.inbox).requests.may_sleep() {
-                        if room::is_hung_up(self.descriptors.as_fd()) {
-                            self.retired.store(true, Ordering::Relaxed);
-                            continue;
-                        }
-                        return Ok(None);
-                    }
-                    continue;
-                }
+                Incoming::Nothing => return Ok(None),
             };
             return Ok(Some(Bound::new(py, event)?.into_any()));
         }
@@ -257,7 +252,7 @@ impl Channel {
     }
 
     /// Forget the signals of `room_fileno`.
-    fn clear_room(&self) -> PyResult<()> {
+    pub(crate) fn clear_room(&self) -> PyResult<()> {
         self.room.clear();
         locked(&self.outbox).push_ready()?;
         self.deliver_wake();
@@ -293,6 +288,47 @@ impl Channel {
             _ => {}
         }
         Ok(incoming)
+    }
+
+    /// For event loops: the next frame, without blocking. After `Nothing`, `fileno` becomes readable
+    /// when there is more, and the router knows of all that was sent.
+    pub(crate) fn poll_next(&self, py: Python<'_>) -> PyResult<Incoming> {
+        loop {
+            let incoming = self.next(py)?;
+            if !matches!(incoming, Incoming::Nothing) {
+                return Ok(incoming);
+            }
+            self.deliver_wake();
+            self.wait.clear();
+            if locked(&self.inbox).requests.may_sleep() {
+                if room::is_hung_up(self.descriptors.as_fd()) {
+                    self.retired.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                return Ok(incoming);
+            }
+        }
+    }
+
+    /// For event loops: send one frame if there is room now. After `Wait`, `room_fileno` becomes
+    /// readable when there may be.
+    pub(crate) fn try_send(&self, ticket: &Ticket, frame: &Frame<'_>) -> Result<Attempt, SendError> {
+        let (attempt, wake) = {
+            let mut outbox = locked(&self.outbox);
+            let attempt = outbox.attempt(&self.memory, &self.descriptors, ticket, frame)?;
+            (attempt, outbox.responses.must_wake())
+        };
+        if wake {
+            self.wake_router.signal();
+        }
+        Ok(attempt)
+    }
+
+    /// Has the router said that nobody wants this response any more?
+    pub(crate) fn is_cancelled(&self, ticket: &Ticket) -> bool {
+        let flow = self.memory.flow((ticket.id & 0xffff) as usize);
+        ticket.generation != self.memory.generation()
+            || flow.is_some_and(|flow| flow.load(Ordering::Acquire) & CANCELLED != 0)
     }
 
     /// Block until there may be frames. Called without the GIL. The thread leads until it drops

@@ -4,6 +4,7 @@
 //!   goes) and [`room`] (waiting to send).
 //! * [`request`]: one claimed request.
 //! * [`wsgi`]: the WSGI gateway.
+//! * [`asgi`]: the ASGI gateway.
 //! * [`router`]: being the router.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
@@ -11,6 +12,7 @@
 //! it may switch to another thread or greenlet that wants the same lock. And whoever blocks
 //! releases the GIL first, or calls what the event loop gave us to wait with.
 
+mod asgi;
 mod channel;
 mod errors;
 mod inbox;
@@ -29,6 +31,8 @@ use pyo3::prelude::*;
 mod _native {
     use super::*;
 
+    #[pymodule_export]
+    use crate::asgi::{Asgi, Awaited, Exchange, Sent};
     #[pymodule_export]
     use crate::channel::{Channel, Event, channel_files};
     #[pymodule_export]

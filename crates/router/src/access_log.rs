@@ -101,8 +101,6 @@ enum Piece {
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     style: Style,
-    request_fields: Vec<Vec<u8>>,
-    response_fields: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,36 +116,21 @@ impl AccessLog {
     ///
     /// One line that names what is wrong with it.
     pub fn compile(format: &str) -> Result<AccessLog, String> {
-        if format == "json" {
-            return Ok(AccessLog {
-                style: Style::Json,
-                request_fields: [AUTHORIZATION, REFERER, USER_AGENT].map(<[u8]>::to_vec).to_vec(),
-                response_fields: Vec::new(),
-            });
-        }
-        let pieces = parse(format).map_err(|fault| format!("access_log_format: {fault}"))?;
-        let mut request_fields = Vec::new();
-        let mut response_fields = Vec::new();
-        for piece in &pieces {
-            match piece {
-                Piece::User => request_fields.push(AUTHORIZATION.to_vec()),
-                Piece::RequestField(name) => request_fields.push(name.clone()),
-                Piece::ResponseField(name) => response_fields.push(name.clone()),
-                _ => {}
-            }
-        }
-        Ok(AccessLog { style: Style::Text(pieces), request_fields, response_fields })
+        let style = match format {
+            "json" => Style::Json,
+            text => Style::Text(parse(text).map_err(|fault| format!("access_log_format: {fault}"))?),
+        };
+        Ok(AccessLog { style })
     }
 
-    /// The names, in lower case, that [`write`](AccessLog::write) will look up in the request: no
-    /// other fields need to be kept until then. A name may come twice.
-    pub fn request_fields(&self) -> impl Iterator<Item = &[u8]> {
-        self.request_fields.iter().map(Vec::as_slice)
-    }
-
-    /// The names, in lower case, that [`write`](AccessLog::write) will look up in the response.
-    pub fn response_fields(&self) -> impl Iterator<Item = &[u8]> {
-        self.response_fields.iter().map(Vec::as_slice)
+    /// Whether [`write`](AccessLog::write) looks at fields of the response: else none need to be
+    /// kept until then.
+    #[must_use]
+    pub fn reads_response_fields(&self) -> bool {
+        match &self.style {
+            Style::Text(pieces) => pieces.iter().any(|piece| matches!(piece, Piece::ResponseField(_))),
+            Style::Json => false,
+        }
     }
 
     /// Appends one line, its line end included.

@@ -21,10 +21,12 @@ use crate::control::Address;
 use crate::core::{RETRY_AFTER, Router, Settings};
 use crate::exchange::{Exchange, Place, Times, Upload};
 use crate::options::seconds;
+use crate::pace::Pace;
 use crate::response::Wanted;
 use crate::socket::Socket;
 use crate::spool::{Gathered, Spool};
 use crate::trust::{self, Scheme, Verdict};
+use crate::worker::MAX_MESSAGE;
 
 /// How much is read at a time while a head is awaited, in bytes.
 const HEAD_ROOM: usize = 8 * 1024;
@@ -34,14 +36,14 @@ const BODY_ROOM: usize = 64 * 1024;
 const PIPELINED: usize = 16 * 1024;
 /// A request of at most so many bytes travels in the ring with its body; a larger body as a file.
 const IN_RING: usize = 64 * 1024;
-/// The largest message that a ring is sure to take, in bytes.
-const MAX_MESSAGE: usize = 120 * 1024;
 /// What a worker takes of a streamed body before it gives credit, in bytes.
 const UPLOAD_WINDOW: u64 = 128 * 1024;
 /// The largest part of a streamed body in one frame, in bytes.
 const UPLOAD_PART: usize = 32 * 1024;
-/// A body or a reader may fall behind its minimum rate for so long.
-const RATE_GRACE: Duration = Duration::from_secs(10);
+/// The memory that an idle connection keeps for the next request's message, in bytes.
+const KEPT: usize = 2 * 1024;
+/// The status in the access log of a request whose client left before there was one.
+const CLIENT_LEFT: u16 = 499;
 /// After a response that ends the connection early, what the client still sends is read for so
 /// long, so that a reset does not destroy the response (RFC 9112 9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -106,11 +108,19 @@ pub(crate) struct Connection {
     at: usize,
     /// The client will send no more.
     ended: bool,
-    /// Since when the client has not taken what waits for it, and what was written by then.
-    blocked: Option<(Instant, u64)>,
-    /// The body that is passed on while it arrives.
+    /// How the client takes what waits for it, while something does.
+    taking: Option<Pace>,
+    /// When it must have taken more.
+    take_by: Option<Instant>,
+    /// A request has been read that the access log has not got yet.
+    begun: bool,
+    /// The client lets the connection stay.
+    stays: bool,
+    /// The body that is passed on while it arrives, and how it does.
     body: Option<BodyReader>,
-    body_since: Instant,
+    bringing: Pace,
+    /// When more of it must have come.
+    bring_by: Option<Instant>,
     /// A part of it that waits for room in the ring, and whether it is the last.
     part: Option<(Vec<u8>, bool)>,
 }
@@ -136,9 +146,13 @@ impl Connection {
             input: Vec::new(),
             at: 0,
             ended: false,
-            blocked: None,
+            taking: None,
+            take_by: None,
+            begun: false,
+            stays: false,
             body: None,
-            body_since: Instant::now(),
+            bringing: Pace::begin(Instant::now(), 0),
+            bring_by: None,
             part: None,
         })
     }
@@ -155,7 +169,7 @@ impl Connection {
                 Err(end) => end,
             };
             match end {
-                End::Quiet => {}
+                End::Quiet => self.log_unanswered(),
                 End::Refused(status, reason) => self.refuse(status, reason).await,
                 End::Early => self.linger().await,
             }
@@ -182,17 +196,18 @@ impl Connection {
                 .borrow_mut()
                 .out
                 .with_tail(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
-            self.flush().await?;
+            self.flush(None).await?;
         }
         self.body = None;
         self.part = None;
+        self.bring_by = None;
         self.exchange.upload.set(Upload::default());
         if !reader.is_done() {
             if settings.options.streams {
                 let mut message = self.exchange.message.borrow_mut();
                 Request::set_payload(&mut message, &Payload::Stream);
                 self.exchange.upload.set(Upload { active: true, window: UPLOAD_WINDOW, begun: false });
-                self.body_since = Instant::now();
+                self.bringing = Pace::begin(Instant::now(), 0);
                 self.body = Some(reader);
             } else {
                 self.gather(&mut reader).await?;
@@ -219,6 +234,8 @@ impl Connection {
         let mut since = None;
         if self.unread().is_empty() {
             self.release();
+            self.exchange.message.borrow_mut().clear();
+            self.exchange.message.borrow_mut().shrink_to(KEPT);
             if self.ended || (self.client.is_closing() && !first) {
                 return Err(End::Quiet);
             }
@@ -243,7 +260,10 @@ impl Connection {
                         handed: now,
                         last_byte: now,
                     });
+                    // Nothing of an earlier request shows in what is said of this one.
                     self.exchange.message.borrow_mut().clear();
+                    self.exchange.worker_pid.set(0);
+                    self.exchange.response.borrow_mut().reset(Wanted::default());
                     self.client.set_idle(None);
                 }
                 match self.reader.read(unread, &settings.limits) {
@@ -254,7 +274,7 @@ impl Connection {
                 let begun = since.unwrap_or_else(Instant::now);
                 self.client.set_deadline(seconds(settings.options.header_timeout).map(|wait| begun + wait));
             }
-            match self.fill(HEAD_ROOM).await {
+            match self.fill(HEAD_ROOM, since.is_none()).await {
                 Ok(0) | Err(End::Quiet) => return Err(End::Quiet),
                 Ok(_) => {}
                 // Nothing was asked yet: there is nothing to answer.
@@ -274,18 +294,30 @@ impl Connection {
         }
     }
 
-    /// Read more. The number of bytes is 0 when the client has ended.
-    async fn fill(&mut self, room: usize) -> Result<usize, End> {
-        poll_fn(|cx| self.poll_fill(cx, room)).await
+    /// Read more. The number of bytes is 0 when the client has ended. `idle`: nothing of a request
+    /// has come yet.
+    async fn fill(&mut self, room: usize, idle: bool) -> Result<usize, End> {
+        poll_fn(|cx| {
+            self.client.remember(cx.waker());
+            if self.client.is_killed() {
+                return Poll::Ready(Err(End::Quiet));
+            }
+            if self.client.is_expired() {
+                return Poll::Ready(Err(TOO_SLOW));
+            }
+            let filled = self.poll_fill(cx, room);
+            // Told to close while idle; what the client has sent already is served first.
+            if filled.is_pending() && idle && self.client.is_closing() {
+                return Poll::Ready(Err(End::Quiet));
+            }
+            filled
+        })
+        .await
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<usize, End>> {
-        self.client.remember(cx.waker());
-        if self.client.is_killed() {
-            return Poll::Ready(Err(End::Quiet));
-        }
-        if self.client.is_expired() {
-            return Poll::Ready(Err(End::Refused(408, "the client is too slow")));
+        if self.ended {
+            return Poll::Ready(Ok(0));
         }
         self.compact();
         if self.input.capacity() == 0 {
@@ -302,10 +334,6 @@ impl Connection {
             Poll::Pending => {
                 if self.input.is_empty() {
                     self.release();
-                    // Told to close while idle; what the client has sent already is served first.
-                    if self.client.is_closing() {
-                        return Poll::Ready(Err(End::Quiet));
-                    }
                 }
                 Poll::Pending
             }
@@ -324,6 +352,15 @@ impl Connection {
         let buffer = self.input.get(self.at..self.at + head_len).unwrap_or_default();
         let head = self.reader.head(buffer);
         let settings = &self.settings;
+        self.stays = head.keep_alive;
+        self.begun = true;
+        let keep_alive = head.keep_alive
+            && settings.options.keepalive > 0.0
+            && !self.router.is_draining()
+            && !self.client.is_closing();
+        self.exchange.response.borrow_mut().wanted =
+            Wanted { http11: head.version == Version::Http11, head_only: head.method == b"HEAD", keep_alive };
+        *self.exchange.file.borrow_mut() = None;
         if settings.options.streams
             && head.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
         {
@@ -369,17 +406,6 @@ impl Connection {
         if message.len() > MAX_MESSAGE {
             return Err(End::Refused(431, "the head is too large"));
         }
-        let keep_alive = head.keep_alive
-            && settings.options.keepalive > 0.0
-            && !self.router.is_draining()
-            && !self.client.is_closing();
-        self.exchange.response.borrow_mut().reset(Wanted {
-            http11: head.version == Version::Http11,
-            head_only: head.method == b"HEAD",
-            keep_alive,
-        });
-        self.exchange.worker_pid.set(0);
-        *self.exchange.file.borrow_mut() = None;
         Ok(Plan { framing: head.framing, expects: head.expect_continue })
     }
 
@@ -389,7 +415,7 @@ impl Connection {
         let options = &settings.options;
         let directory = options.tmp_upload_dir.as_deref();
         let mut spool = Spool::default();
-        let since = Instant::now();
+        let mut bringing = Pace::begin(Instant::now(), 0);
         loop {
             while !reader.is_done() && self.at < self.input.len() {
                 let unread = self.input.get(self.at..).unwrap_or_default();
@@ -407,8 +433,8 @@ impl Connection {
             if reader.is_done() {
                 break;
             }
-            self.client.set_deadline(rate_deadline(since, spool.len(), options.body_rate));
-            if self.fill(BODY_ROOM).await? == 0 {
+            self.client.set_deadline(bringing.due(Instant::now(), spool.len(), options.body_rate));
+            if self.fill(BODY_ROOM, false).await? == 0 {
                 return Err(End::Quiet);
             }
         }
@@ -429,11 +455,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Write what waits for the client.
-    async fn flush(&mut self) -> Result<(), End> {
+    /// Write what waits for the client, until then at the latest.
+    async fn flush(&mut self, until: Option<Instant>) -> Result<(), End> {
         poll_fn(|cx| {
             self.client.remember(cx.waker());
-            self.poll_flush(cx)
+            let flushed = self.poll_flush(cx)?;
+            if flushed.is_pending() && until.is_some_and(|until| until <= Instant::now()) {
+                return Poll::Ready(Err(End::Quiet));
+            }
+            self.client.set_deadline(earliest(self.take_by, until));
+            flushed.map(Ok)
         })
         .await
     }
@@ -450,9 +481,8 @@ impl Connection {
         match self.socket.poll_write(cx, &mut response.out, sendfile) {
             Poll::Ready(Ok(())) => {
                 drop(response);
-                if self.blocked.take().is_some() {
-                    self.client.set_deadline(None);
-                }
+                self.taking = None;
+                self.take_by = None;
                 self.router.resume(&self.exchange);
                 Poll::Ready(Ok(()))
             }
@@ -466,14 +496,14 @@ impl Connection {
                 Poll::Ready(Err(End::Quiet))
             }
             Poll::Pending => {
-                let written = response.out.written();
+                let taken = response.out.written().saturating_sub(self.socket.untaken());
                 drop(response);
-                let (since, before) = *self.blocked.get_or_insert_with(|| (Instant::now(), written));
-                if self.client.is_expired() {
+                let now = Instant::now();
+                let taking = self.taking.get_or_insert_with(|| Pace::begin(now, taken));
+                self.take_by = taking.due(now, taken, self.settings.options.send_rate);
+                if self.take_by.is_some_and(|by| by <= now) {
                     return Poll::Ready(Err(End::Quiet));
                 }
-                let rate = self.settings.options.send_rate;
-                self.client.set_deadline(rate_deadline(since, written - before, rate));
                 self.router.resume(&self.exchange);
                 Poll::Pending
             }
@@ -487,9 +517,9 @@ impl Connection {
         if flushed.is_ready() && self.exchange.response.borrow().is_over() {
             return Poll::Ready(Ok(()));
         }
-        if self.body.is_some() {
-            ready!(self.poll_upload(cx))?;
-        }
+        let uploaded = if self.body.is_some() { self.poll_upload(cx)? } else { Poll::Ready(()) };
+        self.client.set_deadline(earliest(self.take_by, self.bring_by));
+        ready!(uploaded);
         self.poll_watch(cx)
     }
 
@@ -497,12 +527,10 @@ impl Connection {
     /// which only so many are taken.
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         while !self.ended && self.unread().len() < PIPELINED {
-            self.compact();
-            match self.socket.poll_read(cx, &mut self.input, HEAD_ROOM) {
+            match self.poll_fill(cx, HEAD_ROOM)? {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(got)) if got > 0 => {}
-                Poll::Ready(Ok(_)) => {
-                    self.ended = true;
+                Poll::Ready(got) if got > 0 => {}
+                Poll::Ready(_) => {
                     // The end of what the client sends does not tell whether it still listens. It is
                     // taken for gone where nothing is lost by it: before a worker has begun, and for
                     // classes whose applications are told.
@@ -512,7 +540,6 @@ impl Connection {
                         return Poll::Ready(Err(End::Quiet));
                     }
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Quiet)),
             }
         }
         Poll::Pending
@@ -521,6 +548,7 @@ impl Connection {
     /// Pass on a body while it arrives. Ready when all of it is passed on.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let settings = self.settings.clone();
+        self.bring_by = None;
         loop {
             if !matches!(self.exchange.place.get(), Place::Held(..)) {
                 // Still in the queue.
@@ -529,30 +557,31 @@ impl Connection {
             if let Some((part, last)) = self.part.take() {
                 if !self.router.upload(&self.exchange, &part, last) {
                     self.part = Some((part, last));
-                    self.client.set_deadline(None);
+                    self.bringing = Pace::begin(Instant::now(), self.bringing.moved());
                     return Poll::Pending;
                 }
                 if last {
                     self.body = None;
-                    self.client.set_deadline(None);
                 }
             }
             let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
             let mut upload = self.exchange.upload.get();
             if upload.window == 0 {
                 // The application takes its time: that is not the client's fault.
-                self.client.set_deadline(None);
+                self.bringing = Pace::begin(Instant::now(), body.received());
                 return self.poll_watch(cx);
             }
             let unread = self.input.get(self.at..).unwrap_or_default();
             if unread.is_empty() {
-                self.client.set_deadline(rate_deadline(
-                    self.body_since,
-                    body.received(),
-                    settings.options.body_rate,
-                ));
-                if ready!(self.poll_fill(cx, BODY_ROOM))? == 0 {
-                    return Poll::Ready(Err(End::Quiet));
+                let now = Instant::now();
+                self.bring_by = self.bringing.due(now, body.received(), settings.options.body_rate);
+                match self.poll_fill(cx, BODY_ROOM)? {
+                    Poll::Ready(0) => return Poll::Ready(Err(End::Quiet)),
+                    Poll::Ready(_) => self.bring_by = None,
+                    Poll::Pending if self.bring_by.is_some_and(|by| by <= now) => {
+                        return Poll::Ready(Err(TOO_SLOW));
+                    }
+                    Poll::Pending => return Poll::Pending,
                 }
                 continue;
             }
@@ -577,26 +606,51 @@ impl Connection {
 
     /// The response is written: log it, and say whether the connection goes on.
     fn finish_request(&mut self) -> Result<(), End> {
-        self.router.log_access(&self.settings, &self.exchange, &self.peer);
+        self.log();
         let response = self.exchange.response.borrow();
         let keeps = response.keeps_alive();
         let cut = response.is_cut();
         drop(response);
         let unfinished = self.body.take().is_some();
+        if cut {
+            return Err(End::Quiet);
+        }
         self.drop_exchange(Reason::ClientLeft);
-        if keeps && !unfinished && !self.ended {
+        // A client may say that it has no more requests than these (RFC 9112 9.6), and still wants
+        // to have them answered.
+        if keeps && !unfinished && (!self.ended || !self.unread().is_empty()) {
             return Ok(());
         }
-        if unfinished || (!cut && !self.ended && !self.unread().is_empty()) {
+        // One that thinks that the connection stays may be sending its next request now.
+        if unfinished || (!self.ended && (self.stays || !self.unread().is_empty())) {
             return Err(End::Early);
         }
         Err(End::Quiet)
+    }
+
+    fn log(&mut self) {
+        self.begun = false;
+        self.router.log_access(&self.exchange, &self.peer);
+    }
+
+    /// A request that ends without all of its response has a record, too.
+    fn log_unanswered(&mut self) {
+        if self.begun {
+            let mut response = self.exchange.response.borrow_mut();
+            if response.status == 0 {
+                response.status = CLIENT_LEFT;
+            }
+            drop(response);
+            self.log();
+        }
     }
 
     /// Nobody waits for this response any more: have a fresh exchange if the old one is still known
     /// elsewhere.
     fn drop_exchange(&mut self, reason: Reason) {
         self.router.abandon(&self.exchange, reason);
+        self.taking = None;
+        self.take_by = None;
         if Rc::strong_count(&self.exchange) > 1 {
             let times = self.exchange.times.get();
             self.exchange = Exchange::new(self.client.clone());
@@ -608,18 +662,20 @@ impl Connection {
     async fn refuse(&mut self, status: u16, reason: &'static str) {
         if self.exchange.response.borrow().has_begun() && self.exchange.place.get() != Place::Home {
             // It has an answer already, in part: nothing can be said any more.
+            self.log_unanswered();
             return;
         }
+        // An answer to HEAD has no body, whatever it says (RFC 9110 9.3.2).
+        let head_only = self.exchange.response.borrow().wanted.head_only;
         self.drop_exchange(Reason::ClientLeft);
         self.router.log.debug(format_args!("Invalid request from ip={}: {reason}", self.peer.text));
         self.router.with_server(|server| {
             let mut response = self.exchange.response.borrow_mut();
-            response.reset(Wanted { keep_alive: false, ..Wanted::default() });
+            response.reset(Wanted { keep_alive: false, head_only, ..Wanted::default() });
             response.fail(status, server, None);
         });
-        self.client.set_deadline(Some(Instant::now() + LINGER));
-        let flushed = self.flush().await;
-        self.router.log_access(&self.settings, &self.exchange, &self.peer);
+        let flushed = self.flush(Some(Instant::now() + LINGER)).await;
+        self.log();
         if flushed.is_ok() {
             self.linger().await;
         }
@@ -632,7 +688,7 @@ impl Connection {
         let mut left = LINGER_BYTES;
         while !self.ended && left > 0 {
             self.at = self.input.len();
-            match self.fill(BODY_ROOM).await {
+            match self.fill(BODY_ROOM, false).await {
                 Ok(got) => left = left.saturating_sub(got),
                 Err(_) => return,
             }
@@ -642,14 +698,20 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        if self.exchange.response.borrow().must_reset() {
+            self.socket.reset_on_close();
+        }
         // However it ended: nobody waits for a response any more.
         self.router.abandon(&self.exchange, Reason::ClientLeft);
         self.router.clients.remove(self.key);
-        self.router.left.notify_one();
+        if self.router.is_draining() {
+            self.router.left.notify_one();
+        }
     }
 }
 
-/// When something that moves at least at `rate` bytes a second, after a grace, must have moved on.
-fn rate_deadline(since: Instant, moved: u64, rate: u64) -> Option<Instant> {
-    moved.checked_div(rate).and_then(|seconds| since.checked_add(RATE_GRACE + Duration::from_secs(seconds)))
+const TOO_SLOW: End = End::Refused(408, "the client is too slow");
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }

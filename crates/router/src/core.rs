@@ -128,6 +128,9 @@ impl Router {
 
     /// New settings, for all that begins from now on.
     pub fn set_settings(&self, settings: Settings) {
+        if let Some((_, file)) = &self.settings.borrow().access {
+            file.flush();
+        }
         *self.settings.borrow_mut() = Rc::new(settings);
     }
 
@@ -222,6 +225,10 @@ impl Router {
                 return;
             }
             self.waiting.set(self.waiting.get() - 1);
+            if exchange.upload.get().active {
+                // Its connection waits to pass the body on.
+                exchange.client.wake();
+            }
         }
     }
 
@@ -300,10 +307,13 @@ impl Router {
     /// The arbiter has reaped a worker.
     pub fn gone(&self, id: u32, why: &str) {
         let Some(worker) = self.worker(id) else { return };
-        // What it said before it died counts.
-        self.pump(&worker);
         self.workers.borrow_mut().retain(|other| other.id != id);
-        worker.state.set(State::Lost);
+        // What it said before it died counts. There is an end to it: nobody writes any more.
+        if worker.state.get() != State::Lost {
+            worker.state.set(State::Hung);
+            while self.pump(&worker) {}
+        }
+        worker.lose();
         let (unbegun, begun) = worker.leave();
         self.requeue(unbegun);
         for exchange in begun {
@@ -324,17 +334,20 @@ impl Router {
     }
 
     fn broken(&self, worker: &Worker, violation: Violation) {
-        if worker.state.replace(State::Lost) != State::Lost {
+        if worker.state.get() != State::Lost {
+            worker.lose();
             self.log.error(format_args!("Worker (pid:{}): {violation}", worker.pid));
             self.control.report(&Report::Broken { id: worker.id, why: violation.0 });
         }
     }
 
-    /// Read what a worker has said. Returns whether there was anything.
+    /// Read what a worker has said, up to a bound: then it is the turn of others. Returns whether
+    /// there was anything.
     pub fn pump(&self, worker: &Rc<Worker>) -> bool {
         let mut scratch = Vec::with_capacity(1024);
         let mut any = false;
-        while worker.state.get() != State::Lost {
+        let mut read = 0;
+        while worker.state.get() != State::Lost && read < PUMP {
             let kind = {
                 let mut link = worker.link.borrow_mut();
                 match link.responses.peek() {
@@ -353,6 +366,7 @@ impl Router {
                 }
             };
             any = true;
+            read += scratch.len() + FRAME;
             if let Err(violation) = self.on_frame(worker, kind, &scratch) {
                 self.broken(worker, violation);
             }
@@ -371,10 +385,7 @@ impl Router {
             message::HEAD => {
                 let head = message::Head::decode(payload)?;
                 let settings = self.settings.borrow().clone();
-                let keep = settings
-                    .access
-                    .as_ref()
-                    .is_some_and(|(format, _)| format.response_fields().next().is_some());
+                let keep = settings.access.as_ref().is_some_and(|(format, _)| format.reads_response_fields());
                 self.respond(worker, head.id, head.flags, head.elapsed, |exchange, server| {
                     exchange.response.borrow_mut().on_head(&head, server, settings.bounds(), keep)
                 });
@@ -388,10 +399,25 @@ impl Router {
             }
             message::FILE => {
                 let part = message::FileBody::decode(payload)?;
-                let file = worker.link.borrow().descriptors.receive_for(part.id);
-                let file = file.map_err(|_| Violation("a file's descriptor did not come"))?;
+                let received = worker.link.borrow().descriptors.receive_for(part.id);
+                let file = match received {
+                    Ok(file) => Some(file),
+                    // Ours is the lack, not the worker's: this response ends, the worker goes on.
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                        self.log.error(format_args!("a file cannot be received: {error}"));
+                        None
+                    }
+                    Err(_) => return Err(Violation("a file's descriptor did not come")),
+                };
                 self.respond(worker, part.id, part.flags, part.elapsed, |exchange, server| {
-                    exchange.response.borrow_mut().on_file(&part, file.into(), server)
+                    let mut response = exchange.response.borrow_mut();
+                    match file {
+                        Some(file) => response.on_file(&part, file.into(), server),
+                        None => {
+                            response.on_abort(server);
+                            None
+                        }
+                    }
                 });
             }
             message::ABORT => {
@@ -403,9 +429,9 @@ impl Router {
             }
             message::TRAILERS => {
                 let section = message::Section::decode(payload)?;
-                if let Some(exchange) = worker.exchange(section.id) {
-                    exchange.response.borrow_mut().on_trailers(&section);
-                }
+                self.respond(worker, section.id, 0, 0, |exchange, _| {
+                    exchange.response.borrow_mut().on_trailers(&section)
+                });
             }
             message::INTERIM => {
                 let section = message::Section::decode(payload)?;
@@ -430,6 +456,20 @@ impl Router {
                 }
             }
             _ => return Err(Violation("an unknown kind of frame")),
+        }
+        match message::Body::decode(payload).ok().and_then(|body| worker.exchange(body.id)) {
+            Some(exchange) if exchange.paused.get() => Self::count_unwanted(worker, &exchange, payload.len()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is under way when a worker is told to wait is at most what its ring holds. One that
+    /// goes on nevertheless would have us keep everything.
+    fn count_unwanted(worker: &Worker, exchange: &Exchange, len: usize) -> Result<(), Violation> {
+        let unwanted = exchange.unwanted.get().saturating_add(len + FRAME);
+        exchange.unwanted.set(unwanted);
+        if unwanted > 2 * worker.link.borrow().memory.layout().responses {
+            return Err(Violation("it does not wait when it is told to"));
         }
         Ok(())
     }
@@ -457,12 +497,22 @@ impl Router {
                 self.with_server(|server| exchange.response.borrow_mut().on_abort(server));
             }
             if exchange.response.borrow().is_over() {
-                worker.detach((id & 0xffff) as u16);
+                let slot = (id & 0xffff) as u16;
+                if flags & (message::DONE | message::END) == 0 {
+                    // It would go on, for a client that has got all that there is to get.
+                    let evented = self.settings.borrow().options.evented;
+                    worker.cancel(slot, message::Reason::ClientLeft, evented);
+                    self.flush_soon();
+                } else {
+                    worker.detach(slot);
+                }
             } else {
                 exchange.stamp(|times| times.last_byte = Instant::now());
                 self.pause_if_full(worker, &exchange);
             }
             exchange.client.wake();
+        } else {
+            worker.heard(id);
         }
         if flags & message::DONE != 0 {
             worker.finish(id, elapsed);
@@ -478,6 +528,7 @@ impl Router {
             && let Place::Held(_, slot) = exchange.place.get()
         {
             exchange.paused.set(true);
+            exchange.unwanted.set(0);
             worker.set_paused(slot, true);
         }
     }
@@ -601,6 +652,7 @@ impl Router {
             return;
         }
         worker.wake_starving();
+        self.stop_if_idle(worker);
         // What it has not begun for a while goes to someone else: it may be stopped.
         if let Some(before) = now.checked_sub(SWEEP) {
             self.requeue(worker.take_back(before));
@@ -629,7 +681,16 @@ impl Router {
             && (options.evented || worker.load() == 0)
             && now.duration_since(since) >= limit
         {
-            hung = hung.or(Some(("the event loop".to_owned(), now.duration_since(since))));
+            let what = if options.evented { "the event loop" } else { "no request, and it reads none" };
+            hung = hung.or(Some((what.to_owned(), now.duration_since(since))));
+        }
+        // Its client has left, or has got everything: nobody but us waits for that slot.
+        if let (Some(limit), Some(since)) = (timeout, worker.silent_since())
+            && !options.evented
+            && now.duration_since(since) >= limit
+        {
+            let what = "a request whose client has left".to_owned();
+            hung = hung.or(Some((what, now.duration_since(since))));
         }
         if let Some((what, silent)) = hung {
             worker.state.set(State::Hung);
@@ -641,7 +702,8 @@ impl Router {
     }
 
     /// Write the access record of a request that is over.
-    pub fn log_access(&self, settings: &Settings, exchange: &Exchange, peer: &Peer) {
+    pub fn log_access(&self, exchange: &Exchange, peer: &Peer) {
+        let settings = self.settings();
         let Some((format, file)) = &settings.access else { return };
         let message = exchange.message.borrow();
         let response = exchange.response.borrow();
@@ -705,6 +767,10 @@ impl Router {
     }
 }
 
+/// How much of what a worker says is read before others get their turn, in bytes.
+const PUMP: usize = 512 * 1024;
+/// What a frame counts beside its payload, in bytes.
+const FRAME: usize = 64;
 /// How often deadlines are looked at.
 const SWEEP: Duration = Duration::from_millis(200);
 /// While draining, a connection that has just been answered may bring one more request; one that

@@ -64,6 +64,8 @@ pub(crate) struct Exchange {
     pub upload: Cell<Upload>,
     /// The worker was told to wait because the client reads slowly.
     pub paused: Cell<bool>,
+    /// Bytes of frames that came nevertheless.
+    pub unwanted: Cell<usize>,
 }
 
 impl Exchange {
@@ -79,6 +81,7 @@ impl Exchange {
             worker_pid: Cell::new(0),
             upload: Cell::default(),
             paused: Cell::new(false),
+            unwanted: Cell::new(0),
         })
     }
 

@@ -7,8 +7,8 @@
 //! * `exchange`: one request and its `response`, which waits in an `outgoing` line for its client.
 //! * `core`: the queue and what passes between connections and workers. `worker`: one worker's channel.
 //! * `client`: what is known of a connection from outside: deadlines, idleness.
-//! * `spool`, `buffers`: where bodies and bytes are kept. `options`: the settings. `logs`, `access_log`,
-//!   `clock`, `trust`: what the names say.
+//! * `pace`: how fast bodies and readers must be. `spool`, `buffers`: where bodies and bytes are kept.
+//!   `options`: the settings. `logs`, `access_log`, `clock`, `trust`: what the names say.
 
 mod access_log;
 mod buffers;
@@ -22,6 +22,7 @@ mod listener;
 mod logs;
 mod options;
 mod outgoing;
+mod pace;
 mod response;
 mod run;
 mod socket;

@@ -44,6 +44,7 @@ impl Listener {
         if !is_unix {
             // Accepted sockets inherit it.
             socket.set_tcp_nodelay(true)?;
+            take_handshakes(&fd);
         }
         Ok(Self { address, socket: watch(fd)?, is_unix })
     }
@@ -112,18 +113,28 @@ impl Listener {
         }
         let until = Instant::now() + DRAIN;
         loop {
-            match self.accept_some(&router) {
-                Ok(true) => {}
-                Ok(false) | Err(_) if Instant::now() >= until => return,
-                Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            let accepted = self.accept_some(&router);
+            let now = Instant::now();
+            match accepted {
+                // A unix socket refuses nobody: somebody may go on connecting for ever.
+                Ok(true) if now < until + DRAIN * 10 => tokio::task::yield_now().await,
+                Ok(false) | Err(_) if now < until => tokio::time::sleep(Duration::from_millis(5)).await,
+                _ => break,
             }
         }
+        // Others may have the same socket: a successor of the arbiter, or a service manager.
+        take_handshakes(self.socket.get_ref());
     }
 }
 
-/// No descriptor or no memory is left: close what is idle, or wait.
+/// Accepting fails. When no descriptor or no memory is left (or `max_connections` are open), close
+/// what is idle; wait otherwise.
 async fn make_room(router: &Router, error: &io::Error, said: &mut Option<Instant>) {
-    let closed = router.clients.close_idlest(MAKE_ROOM);
+    let is_short = matches!(
+        error.raw_os_error(),
+        None | Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    );
+    let closed = if is_short { router.clients.close_idlest(MAKE_ROOM) } else { 0 };
     if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
         *said = Some(Instant::now());
         router.log.warning(format_args!(
@@ -139,7 +150,20 @@ async fn make_room(router: &Router, error: &io::Error, said: &mut Option<Instant
 }
 
 fn is_passing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EINTR | libc::EPROTO | libc::EPERM))
+    // accept(2) of Linux also gives the network's errors of the new connection.
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+        )
+    )
 }
 
 fn accept(listener: i32) -> io::Result<(OwnedFd, SockAddr)> {
@@ -215,6 +239,27 @@ fn refuse_handshakes(listener: &OwnedFd) -> io::Result<()> {
     };
     if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Undo [`refuse_handshakes`], ours or that of a router that died on it: the filter belongs to the
+/// socket, which may outlive us.
+#[cfg(target_os = "linux")]
+fn take_handshakes(listener: &OwnedFd) {
+    let unused: libc::c_int = 0;
+    // Without a filter it fails (ENOENT), and all is well.
+    // SAFETY: the option's value is a live int, which the kernel does not look at.
+    let _ = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DETACH_FILTER,
+            (&raw const unused).cast(),
+            size_of_val(&unused) as libc::socklen_t,
+        )
+    };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn take_handshakes(_: &OwnedFd) {}
 
 #[cfg(not(target_os = "linux"))]
 fn refuse_handshakes(_: &OwnedFd) -> io::Result<()> {

@@ -84,18 +84,31 @@ impl Target {
 /// The error log.
 #[derive(Debug)]
 pub(crate) struct ErrorLog {
-    target: Target,
+    target: RefCell<Target>,
     level: Cell<Level>,
 }
 
 impl ErrorLog {
     pub fn open(path: &str, level: &str) -> io::Result<Self> {
-        Ok(Self { target: Target::open(path, 2)?, level: Cell::new(Level::parse(level)) })
+        Ok(Self { target: RefCell::new(Target::open(path, 2)?), level: Cell::new(Level::parse(level)) })
+    }
+
+    /// Go on with these settings.
+    ///
+    /// # Errors
+    /// The operating system's, when the file cannot be opened: nothing changes then.
+    pub fn configure(&self, path: &str, level: &str) -> io::Result<()> {
+        if self.target.borrow().path != path {
+            *self.target.borrow_mut() = Target::open(path, 2)?;
+        }
+        self.level.set(Level::parse(level));
+        Ok(())
     }
 
     pub fn reopen(&self) {
-        if let Err(error) = self.target.reopen(2) {
-            self.error(format_args!("the error log {} cannot be reopened: {error}", self.target.path));
+        let target = self.target.borrow();
+        if let Err(error) = target.reopen(2) {
+            self.error(format_args!("the error log {} cannot be reopened: {error}", target.path));
         }
     }
 
@@ -115,7 +128,7 @@ impl ErrorLog {
             }
         }
         line.push(b'\n');
-        self.target.write(&line);
+        self.target.borrow().write(&line);
     }
 
     pub fn debug(&self, message: std::fmt::Arguments<'_>) {
@@ -171,5 +184,11 @@ impl AccessFile {
             self.target.write(&buffer);
             buffer.clear();
         }
+    }
+}
+
+impl Drop for AccessFile {
+    fn drop(&mut self) {
+        self.flush();
     }
 }

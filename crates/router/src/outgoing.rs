@@ -17,13 +17,20 @@ const PIECE: usize = 64 * 1024;
 const FIRST: usize = 1024;
 /// How much one sendfile or read-and-send moves at the most, in bytes.
 const FILE_STEP: usize = 1024 * 1024;
+/// How much is written before others get their turn, in bytes: a fast reader must not keep the
+/// router for itself.
+const TURN: u64 = 4 * 1024 * 1024;
+/// How many files of the application may wait. Each costs a descriptor.
+const FILES: usize = 16;
 
 #[derive(Debug)]
 enum Piece {
     /// Bytes, and how many of them are written already.
     Memory(Vec<u8>, usize),
-    /// So many bytes of a file from an offset on.
-    File(Rc<File>, u64, u64),
+    /// So many bytes of the temporary file from an offset on.
+    Spooled(Rc<File>, u64, u64),
+    /// So many bytes of the application's file from an offset on.
+    File(File, u64, u64),
 }
 
 /// How much of a response may wait, and where.
@@ -31,7 +38,7 @@ enum Piece {
 pub(crate) struct Bounds<'a> {
     /// Bytes in memory.
     pub memory: usize,
-    /// Bytes in the temporary file; 0 for no file.
+    /// The size of the temporary file in bytes; 0 for no file.
     pub spool: u64,
     /// Where temporary files go.
     pub directory: Option<&'a str>,
@@ -44,6 +51,8 @@ pub(crate) enum Written {
     All,
     /// The socket takes no more now.
     Blocked,
+    /// The socket takes more, but it is the turn of others.
+    Enough,
 }
 
 /// What waits to be written to one client.
@@ -52,13 +61,18 @@ pub(crate) struct Outgoing {
     pieces: VecDeque<Piece>,
     /// Bytes that wait in memory.
     in_memory: usize,
-    /// Bytes that wait in files.
-    in_files: u64,
+    /// Bytes that wait in the temporary file.
+    spooled: u64,
+    /// The application's files that wait.
+    files: usize,
     /// Bytes written so far to the socket.
     written: u64,
     spool: Option<ResponseSpool>,
-    /// The temporary file could not be made or written: memory and waiting must do.
+    /// The temporary file could not be made or written: memory and waiting must do, until all is
+    /// written.
     no_spool: bool,
+    /// Why, until it is told.
+    trouble: Option<io::Error>,
 }
 
 impl Outgoing {
@@ -73,16 +87,30 @@ impl Outgoing {
 
     /// Does as much wait as may, so that the worker must wait?
     pub fn is_full(&self, bounds: Bounds<'_>) -> bool {
+        if self.files >= FILES {
+            return true;
+        }
         if self.in_memory < bounds.memory {
             return false;
         }
-        self.no_spool || self.in_files >= bounds.spool
+        // What is written with `with_tail` never goes to the file.
+        self.in_memory >= 2 * bounds.memory + PIECE || !self.may_spool(bounds)
     }
 
     /// Is there room again? Half of what [`Outgoing::is_full`] allows, so that a worker is not
     /// woken for each piece.
     pub fn has_room(&self, bounds: Bounds<'_>) -> bool {
-        self.in_memory <= bounds.memory / 2 && self.in_files <= bounds.spool / 2
+        self.in_memory <= bounds.memory / 2 && self.spooled <= bounds.spool / 2 && self.files <= FILES / 2
+    }
+
+    /// Why nothing is spooled any more, once.
+    pub fn take_trouble(&mut self) -> Option<io::Error> {
+        self.trouble.take()
+    }
+
+    /// The file is written at its end only, so what counts is its size, not what of it still waits.
+    fn may_spool(&self, bounds: Bounds<'_>) -> bool {
+        !self.no_spool && self.spool.as_ref().map_or(0, ResponseSpool::len) < bounds.spool
     }
 
     /// Write with `write` into memory, whatever waits already: heads, chunk marks, small bodies.
@@ -104,44 +132,52 @@ impl Outgoing {
         result
     }
 
-    /// Add bytes of a body: in memory while there is room, in the temporary file beyond.
-    pub fn push(&mut self, data: &[u8], bounds: Bounds<'_>) {
-        if self.in_memory + data.len() > bounds.memory
-            && bounds.spool > 0
-            && !self.no_spool
-            && !data.is_empty()
-        {
-            match self.push_to_spool(data, bounds) {
+    /// Add a piece of a body, which is `parts` one after the other (its framing and its data): in
+    /// memory while there is room, in the temporary file beyond. Framing goes the way of the data:
+    /// a mark in memory for each small chunk in the file would cost more than the chunks.
+    pub fn push(&mut self, parts: &[&[u8]], bounds: Bounds<'_>) {
+        let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
+        if self.in_memory.saturating_add(len) > bounds.memory && len > 0 && self.may_spool(bounds) {
+            match self.push_to_spool(parts, bounds) {
                 Ok(()) => return,
                 // No disk: memory takes what is under way, and `is_full` holds the worker back.
-                Err(_) => self.no_spool = true,
+                Err(error) => {
+                    self.no_spool = true;
+                    self.trouble = Some(error);
+                }
             }
         }
-        self.with_tail(|tail| tail.extend_from_slice(data));
+        self.with_tail(|tail| parts.iter().for_each(|part| tail.extend_from_slice(part)));
     }
 
-    fn push_to_spool(&mut self, data: &[u8], bounds: Bounds<'_>) -> io::Result<()> {
+    fn push_to_spool(&mut self, parts: &[&[u8]], bounds: Bounds<'_>) -> io::Result<()> {
         let spool = match &mut self.spool {
             Some(spool) => spool,
             empty => empty.insert(ResponseSpool::new(bounds.directory)?),
         };
-        let at = spool.push(data)?;
-        let len = data.len() as u64;
+        let (at, len) = match parts {
+            [part] => (spool.push(part)?, part.len() as u64),
+            parts => {
+                let whole = parts.concat();
+                (spool.push(&whole)?, whole.len() as u64)
+            }
+        };
         let file = spool.file();
-        self.in_files += len;
+        self.spooled += len;
         match self.pieces.back_mut() {
-            Some(Piece::File(last, offset, left)) if Rc::ptr_eq(last, &file) && *offset + *left == at => {
+            Some(Piece::Spooled(last, offset, left)) if Rc::ptr_eq(last, &file) && *offset + *left == at => {
                 *left += len
             }
-            _ => self.pieces.push_back(Piece::File(file, at, len)),
+            _ => self.pieces.push_back(Piece::Spooled(file, at, len)),
         }
         Ok(())
     }
 
-    /// Add a part of a file. It costs no memory and no room in the temporary file.
+    /// Add a part of the application's file. It costs no memory and no room in the temporary file.
     pub fn push_file(&mut self, file: File, offset: u64, len: u64) {
         if len > 0 {
-            self.pieces.push_back(Piece::File(Rc::new(file), offset, len));
+            self.files += 1;
+            self.pieces.push_back(Piece::File(file, offset, len));
         }
     }
 
@@ -150,52 +186,61 @@ impl Outgoing {
     /// # Errors
     /// The socket's: the client has left. `UnexpectedEof` when a file is shorter than announced.
     pub fn write_to(&mut self, socket: BorrowedFd<'_>, sendfile: bool) -> io::Result<Written> {
+        let mut turn = TURN;
         while let Some(piece) = self.pieces.front_mut() {
+            if turn == 0 {
+                return Ok(Written::Enough);
+            }
             let sent = match piece {
-                Piece::Memory(bytes, at) => {
-                    let rest = bytes.get(*at..).unwrap_or_default();
-                    if rest.is_empty() {
-                        self.pieces.pop_front();
-                        continue;
-                    }
-                    send(socket, rest).inspect(|sent| {
-                        *at += sent;
-                        self.in_memory -= sent;
-                    })
-                }
-                Piece::File(file, offset, left) => {
-                    let count = usize::try_from(*left).unwrap_or(FILE_STEP).min(FILE_STEP);
-                    send_file(socket, file, *offset, count, sendfile).inspect(|sent| {
-                        *offset += *sent as u64;
-                        *left -= *sent as u64;
-                        self.in_files = self.in_files.saturating_sub(*sent as u64);
-                    })
-                }
+                Piece::Memory(bytes, at) => send(socket, bytes.get(*at..).unwrap_or_default()),
+                Piece::Spooled(file, offset, left) => send_file(socket, file, *offset, *left, sendfile),
+                Piece::File(file, offset, left) => send_file(socket, file, *offset, *left, sendfile),
             };
             match sent {
-                Ok(sent) => self.written += sent as u64,
+                Ok(sent) => {
+                    self.written += sent as u64;
+                    turn = turn.saturating_sub(sent as u64);
+                    self.advance(sent);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Blocked),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
-            }
-            let done = match self.pieces.front() {
-                Some(Piece::Memory(bytes, at)) => *at >= bytes.len(),
-                Some(Piece::File(_, _, left)) => *left == 0,
-                None => false,
-            };
-            if done {
-                self.finish_front();
             }
         }
         Ok(Written::All)
     }
 
-    /// The first piece is written.
-    fn finish_front(&mut self) {
-        self.pieces.pop_front();
-        if self.pieces.is_empty() {
+    /// So many bytes of the first piece are written.
+    fn advance(&mut self, sent: usize) {
+        let done = match self.pieces.front_mut() {
+            Some(Piece::Memory(bytes, at)) => {
+                *at += sent;
+                self.in_memory -= sent;
+                *at >= bytes.len()
+            }
+            Some(Piece::Spooled(_, offset, left)) => {
+                *offset += sent as u64;
+                *left -= sent as u64;
+                self.spooled -= sent as u64;
+                *left == 0
+            }
+            Some(Piece::File(_, offset, left)) => {
+                *offset += sent as u64;
+                *left -= sent as u64;
+                self.files -= usize::from(*left == 0);
+                *left == 0
+            }
+            None => false,
+        };
+        if done {
+            self.pieces.pop_front();
+        }
+        if self.spooled == 0 {
             // What the temporary file holds is written: give the disk back.
             self.spool = None;
+        }
+        if self.pieces.is_empty() {
+            self.no_spool = false;
         }
     }
 }
@@ -215,9 +260,10 @@ fn send_file(
     socket: BorrowedFd<'_>,
     file: &File,
     offset: u64,
-    count: usize,
+    left: u64,
     sendfile: bool,
 ) -> io::Result<usize> {
+    let count = usize::try_from(left).unwrap_or(FILE_STEP).min(FILE_STEP);
     let sent = if sendfile { kernel_sendfile(socket, file, offset, count)? } else { None };
     let sent = match sent {
         Some(sent) => sent,

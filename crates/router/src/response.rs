@@ -48,12 +48,17 @@ enum State {
     Chunked,
     /// The head is out; the body ends with the connection.
     Close,
-    /// The head is out; there is no body, whatever the application gives.
-    NoBody,
     /// Complete.
     Ended,
     /// It ends here, unfinished: the connection must be closed after what is written.
     Cut,
+}
+
+impl State {
+    /// So many bytes are still owed. Whoever has given more than enough is not asked for the end.
+    fn owed(left: u64, surplus: bool) -> Self {
+        if surplus { Self::Ended } else { Self::Length(left) }
+    }
 }
 
 /// Something to tell the error log about an application's response.
@@ -69,6 +74,8 @@ pub(crate) enum Complaint {
     TooShort(u64),
     /// It gave a head twice, or a body before a head.
     OutOfOrder,
+    /// What the client is slow to read cannot be kept in a file: its worker waits for it.
+    NoSpool(String),
 }
 
 impl std::fmt::Display for Complaint {
@@ -84,6 +91,9 @@ impl std::fmt::Display for Complaint {
                     f,
                     "the response is {missing} bytes shorter than its Content-Length: the connection was closed"
                 )
+            }
+            Self::NoSpool(why) => {
+                write!(f, "the response cannot be spooled, so its worker waits for the client: {why}")
             }
             Self::OutOfOrder => f.write_str("the worker sent parts of a response out of order"),
         }
@@ -105,6 +115,8 @@ pub(crate) struct Response {
     /// The application's fields, kept when the access log asks for some.
     logged_fields: Option<Vec<u8>>,
     trailers: Vec<u8>,
+    /// The body ends with the connection: a connection that ends early must be reset.
+    unframed: bool,
 }
 
 impl Response {
@@ -127,6 +139,11 @@ impl Response {
     /// Was it cut short?
     pub fn is_cut(&self) -> bool {
         self.state == State::Cut
+    }
+
+    /// Would the end of the connection now pass for the end of the body?
+    pub fn must_reset(&self) -> bool {
+        self.unframed && (self.state != State::Ended || !self.out.is_empty())
     }
 
     /// May the connection be used again after this response?
@@ -227,10 +244,12 @@ impl Response {
         let (framing, state) = self.framing(head.status, declared, ends, head.data.len() as u64);
         if framing == ResponseFraming::Close {
             self.wanted.keep_alive = false;
+            self.unframed = true;
         }
         let ours = self.head(head.status, head.reason, framing, server);
         let written = self.out.with_tail(|out| wire::write_head(out, &ours, head.fields.iter()));
         if let Err(bad) = written {
+            self.unframed = false;
             self.fail(500, server, None);
             return Some(Complaint::BadHead(bad));
         }
@@ -265,7 +284,8 @@ impl Response {
                 Some(length) if status == 304 => ResponseFraming::Length(length),
                 _ => ResponseFraming::None,
             };
-            return (framing, State::NoBody);
+            // Nothing more goes out, whatever the application gives.
+            return (framing, State::Ended);
         }
         if self.wanted.head_only {
             let framing = match declared {
@@ -274,7 +294,7 @@ impl Response {
                 None if ends && given > 0 => ResponseFraming::Length(given),
                 None => ResponseFraming::None,
             };
-            return (framing, State::NoBody);
+            return (framing, State::Ended);
         }
         match declared {
             Some(length) => (ResponseFraming::Length(length), State::Length(length)),
@@ -311,7 +331,7 @@ impl Response {
                     complaint = Some(Complaint::TooLong);
                 }
                 let len = part.len.min(left);
-                self.state = State::Length(left - len);
+                self.state = State::owed(left - len, part.len > left);
                 len
             }
             State::Chunked | State::Close => part.len,
@@ -326,20 +346,20 @@ impl Response {
             if chunked {
                 self.out.with_tail(|out| out.extend_from_slice(wire::CHUNK_END));
             }
-            self.body_bytes += len;
+            self.body_bytes = self.body_bytes.saturating_add(len);
         }
         let ended = if part.flags & message::END != 0 { self.end() } else { None };
         complaint.or(ended)
     }
 
     /// The worker's `TRAILERS`: kept until the body ends; dropped where there are no chunks.
-    pub fn on_trailers(&mut self, section: &message::Section<'_>) {
-        if self.state == State::Chunked {
-            let mut out = Vec::new();
-            if wire::write_last_chunk(&mut out, section.fields.iter()).is_ok() {
-                self.trailers = out;
-            }
+    pub fn on_trailers(&mut self, section: &message::Section<'_>) -> Option<Complaint> {
+        if self.state != State::Chunked {
+            return None;
         }
+        self.trailers.clear();
+        let written = wire::write_last_chunk(&mut self.trailers, section.fields.iter());
+        written.err().map(Complaint::BadHead)
     }
 
     /// The worker's `INTERIM`, for clients that know such (RFC 9110 15.2).
@@ -371,25 +391,25 @@ impl Response {
                 if fits < data.len() {
                     complaint = Some(Complaint::TooLong);
                 }
-                self.out.push(data.get(..fits).unwrap_or_default(), bounds);
-                self.state = State::Length(left - fits as u64);
+                self.out.push(&[data.get(..fits).unwrap_or_default()], bounds);
+                self.state = State::owed(left - fits as u64, fits < data.len());
                 self.body_bytes += fits as u64;
             }
             State::Chunked => {
                 if let Some(size) = std::num::NonZeroU64::new(data.len() as u64) {
-                    self.out.with_tail(|out| wire::write_chunk_header(out, size));
-                    self.out.push(data, bounds);
-                    self.out.with_tail(|out| out.extend_from_slice(wire::CHUNK_END));
+                    let mut header = Vec::with_capacity(18);
+                    wire::write_chunk_header(&mut header, size);
+                    self.out.push(&[&header, data, wire::CHUNK_END], bounds);
                     self.body_bytes += data.len() as u64;
                 }
             }
             State::Close => {
-                self.out.push(data, bounds);
+                self.out.push(&[data], bounds);
                 self.body_bytes += data.len() as u64;
             }
-            State::NoBody | State::Waiting | State::Ended | State::Cut => {}
+            State::Waiting | State::Ended | State::Cut => {}
         }
-        complaint
+        complaint.or_else(|| Some(Complaint::NoSpool(self.out.take_trouble()?.to_string())))
     }
 
     fn end(&mut self) -> Option<Complaint> {

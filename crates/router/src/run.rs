@@ -18,6 +18,8 @@ use crate::worker::{State, Worker};
 
 /// How long the router waits for its first order, the options.
 const FIRST_ORDER: Duration = Duration::from_secs(30);
+/// How often connections are cut when the grace is over.
+const KILL_AGAIN: Duration = Duration::from_millis(100);
 /// How long the workers may finish when the arbiter has died.
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 
@@ -101,15 +103,20 @@ impl Main {
                         router.log.warning(format_args!("the arbiter is gone: finishing what has begun"));
                         self.orphaned = true;
                         self.stop(ORPHAN_GRACE);
-                        router.retire_all();
                     }
                 },
                 () = router.left.notified() => {}
-                () = sleep_until(end) => self.router.clients.kill_all(),
+                () = sleep_until(end) => {
+                    self.router.clients.kill_all();
+                    // Once more for those that are still in the backlog.
+                    self.end = self.end.map(|_| Instant::now() + KILL_AGAIN);
+                }
             }
             if self.end.is_some() && self.is_stopped() {
                 self.router.control.report(&Report::Stopped);
                 if self.orphaned {
+                    // Nobody else will tell them; those that are busy find out by themselves.
+                    router.retire_all();
                     return Ok(());
                 }
                 self.end = None;
@@ -124,7 +131,13 @@ impl Main {
     fn obey(&mut self, order: Order, fds: Vec<OwnedFd>) -> io::Result<()> {
         match order {
             Order::Options(options) => match Settings::new(*options) {
-                Ok(settings) => self.router.set_settings(settings),
+                Ok(settings) => {
+                    let (path, level) = (&settings.options.errorlog, &settings.options.loglevel);
+                    if let Err(error) = self.router.log.configure(path, level) {
+                        self.router.log.error(format_args!("the error log {path} cannot be opened: {error}"));
+                    }
+                    self.router.set_settings(settings);
+                }
                 Err(error) => self.router.log.error(format_args!("the new settings are not used: {error}")),
             },
             Order::Listeners { listeners } => self.listen(listeners, fds)?,
@@ -152,6 +165,9 @@ impl Main {
 
     /// Serve these listeners and no others.
     fn listen(&mut self, addresses: Vec<Address>, fds: Vec<OwnedFd>) -> io::Result<()> {
+        if addresses.len() != fds.len() {
+            return Err(io::Error::other("the descriptor of a listener did not come"));
+        }
         let mut old = std::mem::take(&mut self.accepting);
         for (address, fd) in addresses.into_iter().zip(fds) {
             if let Some(index) = old.iter().position(|accepting| accepting.listener.address == address) {
@@ -172,7 +188,13 @@ impl Main {
     fn drain(&self, accepting: Accepting) -> AbortHandle {
         accepting.task.abort();
         let Accepting { listener, .. } = accepting;
-        spawn_local(listener.drain(self.router.clone())).abort_handle()
+        let router = self.router.clone();
+        let drained = spawn_local(async move {
+            listener.drain(router.clone()).await;
+            // Perhaps that was all that was left.
+            router.left.notify_one();
+        });
+        drained.abort_handle()
     }
 
     /// Drain the backlog, close the listeners, answer what has come.
@@ -187,13 +209,6 @@ impl Main {
             let task = self.drain(accepting);
             self.accepting.push(Accepting { listener, task });
         }
-        // The tasks own the sockets now: with the last of them the port is closed.
-        let finished = self.router.clone();
-        spawn_local(async move {
-            // A wake-up for `run` when the draining is over, in case no connection is left then.
-            tokio::time::sleep(Duration::from_millis(150)).await;
-            finished.left.notify_one();
-        });
     }
 }
 
@@ -204,7 +219,8 @@ async fn watch_worker(router: Rc<Router>, worker: Rc<Worker>) {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "reading its channel failed".to_owned(),
     };
-    if worker.state.replace(State::Lost) != State::Lost {
+    if worker.state.get() != State::Lost {
+        worker.lose();
         router.control.report(&Report::Broken { id: worker.id, why: &why });
     }
 }
@@ -223,9 +239,10 @@ async fn pump(router: Rc<Router>, worker: Rc<Worker>) -> io::Result<()> {
         if !worker.link.borrow().responses.may_sleep() {
             continue;
         }
-        let mut guard = wait.readable().await?;
-        guard.clear_ready();
-        drop(guard);
+        tokio::select! {
+            guard = wait.readable() => guard?.clear_ready(),
+            () = worker.silenced.notified() => return Ok(()),
+        }
         let link = worker.link.borrow();
         link.wait.clear();
         link.responses.awake();

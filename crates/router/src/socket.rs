@@ -59,7 +59,7 @@ impl Socket {
         }
     }
 
-    /// Write what waits. `Pending` while the socket takes no more.
+    /// Write what waits. `Pending` while the socket takes no more, or when it is the turn of others.
     pub fn poll_write(
         &self,
         cx: &mut Context<'_>,
@@ -71,8 +71,30 @@ impl Socket {
             match out.write_to(self.as_fd(), sendfile)? {
                 Written::All => return Poll::Ready(Ok(())),
                 Written::Blocked => guard.clear_ready(),
+                Written::Enough => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
         }
+    }
+
+    /// Bytes that were written and that the client has not taken yet. The socket rings only when a
+    /// third of its buffer is free: a slow reader moves on long before.
+    pub fn untaken(&self) -> u64 {
+        let mut waiting: libc::c_int = 0;
+        #[cfg(target_os = "linux")]
+        // SAFETY: the kernel writes one int, which is live, on a descriptor that we own.
+        let asked = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCOUTQ, &raw mut waiting) };
+        #[cfg(not(target_os = "linux"))]
+        let asked = -1;
+        if asked < 0 { 0 } else { u64::try_from(waiting).unwrap_or(0) }
+    }
+
+    /// Have the connection reset when it is closed, so that nobody takes its end for the end of a body.
+    pub fn reset_on_close(&self) {
+        // Failure leaves an ordinary close, which is all that a unix socket has anyway.
+        let _ = socket2::SockRef::from(&self.as_fd()).set_linger(Some(std::time::Duration::ZERO));
     }
 
     /// No more will be written.

@@ -1,7 +1,7 @@
 //! Bodies that are gathered: in memory first, in an unlinked temporary file beyond a bound.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -98,17 +98,22 @@ impl Spool {
         Ok(())
     }
 
-    /// The whole body: in memory when it is at most `inline` bytes, as a file otherwise.
+    /// The whole body: in memory when it is at most `inline` bytes, as a file at its beginning
+    /// otherwise.
     ///
     /// # Errors
     /// The operating system's, when a memory file cannot be made.
     pub fn finish(self, inline: usize) -> io::Result<Gathered> {
         match self.file {
-            Some(file) => Ok(Gathered::File(file.into(), self.len)),
+            Some(mut file) => {
+                file.rewind()?;
+                Ok(Gathered::File(file.into(), self.len))
+            }
             None if self.memory.len() <= inline => Ok(Gathered::Memory(self.memory)),
             None => {
                 let mut file = memory_file()?;
                 file.write_all(&self.memory)?;
+                file.rewind()?;
                 Ok(Gathered::File(file.into(), self.len))
             }
         }
@@ -141,6 +146,11 @@ impl ResponseSpool {
         self.file.write_all_at(data, at)?;
         self.end += data.len() as u64;
         Ok(at)
+    }
+
+    /// The size of the file, in bytes.
+    pub fn len(&self) -> u64 {
+        self.end
     }
 
     pub fn file(&self) -> Rc<File> {

@@ -12,6 +12,7 @@ use channel::link::{END_FDS, RouterEnd};
 use channel::memory::{CANCELLED, PAUSED};
 use channel::message::{self, Request};
 use channel::ring::PushError;
+use tokio::sync::Notify;
 
 use crate::client::Client;
 use crate::exchange::{Exchange, Place};
@@ -24,6 +25,9 @@ const AHEAD_MICROS: f64 = 250.0;
 const SAMPLE_MICROS: f64 = 10_000.0;
 /// The weight of a new sample in the estimate.
 const WEIGHT: f64 = 0.125;
+
+/// The largest `REQUEST` message, in bytes: each ring has room for it.
+pub(crate) const MAX_MESSAGE: usize = 120 * 1024;
 
 /// What a worker may be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,7 @@ pub(crate) struct Held {
     pub position: u64,
     /// `None` when nobody waits for the response any more.
     pub exchange: Option<Rc<Exchange>>,
+    /// Handed over then; or, when nobody waits any more, last heard of.
     pub since: Instant,
 }
 
@@ -92,6 +97,8 @@ pub(crate) struct Worker {
     spent_reported: Cell<bool>,
     /// Connections whose uploads wait for room in the requests ring.
     starving: RefCell<Vec<Rc<Client>>>,
+    /// Tells the task that reads what it says that there will be no more.
+    pub silenced: Notify,
 }
 
 impl Worker {
@@ -107,6 +114,9 @@ impl Worker {
         fds: [OwnedFd; END_FDS],
     ) -> io::Result<Self> {
         let mut link = RouterEnd::open(fds)?;
+        if link.requests.max_payload() < MAX_MESSAGE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the ring is too small for a request"));
+        }
         let generation = link.memory.generation().wrapping_add(1);
         link.memory.set_generation(generation);
         let greeted = link.requests.push(message::HELLO, &[&generation.to_le_bytes()]).is_ok();
@@ -139,12 +149,19 @@ impl Worker {
             reading: Cell::new((0, now)),
             spent_reported: Cell::new(false),
             starving: RefCell::default(),
+            silenced: Notify::new(),
         })
     }
 
     /// How many requests it holds, those of an earlier router included.
     pub fn load(&self) -> usize {
         self.held.borrow().len() - self.free.borrow().len() + self.stale.get() as usize
+    }
+
+    /// It says nothing more that counts.
+    pub fn lose(&self) {
+        self.state.set(State::Lost);
+        self.silenced.notify_one();
     }
 
     /// It has said `READY`.
@@ -187,10 +204,17 @@ impl Worker {
         let sequence = self.sequence.get().wrapping_add(1);
         let id = sequence << 16 | u64::from(slot);
         let mut link = self.link.borrow_mut();
+        let mut message = exchange.message.borrow_mut();
+        // Looked at before the descriptor is sent: one that no frame follows is a stray, and the
+        // next attempt would send another.
+        match link.requests.fits(message.len()) {
+            Ok(true) => {}
+            Ok(false) | Err(PushError::Full | PushError::TooLarge) => return Err(Refused::NoRoom),
+            Err(PushError::Violation(violation)) => return Err(Refused::Broken(violation)),
+        }
         if let Some(word) = link.memory.flow(usize::from(slot)) {
             word.store(0, Ordering::Release);
         }
-        let mut message = exchange.message.borrow_mut();
         Request::set_id(&mut message, id);
         if let Some(file) = &*exchange.file.borrow() {
             link.descriptors.send(id, file.as_fd()).map_err(|_| Refused::NoRoom)?;
@@ -249,8 +273,26 @@ impl Worker {
         if let Some(Some(held)) = self.held.borrow_mut().get_mut(usize::from(slot))
             && let Some(exchange) = held.exchange.take()
         {
+            held.since = Instant::now();
             exchange.place.set(Place::Home);
         }
+    }
+
+    /// It has said something about a request that nobody waits for.
+    pub fn heard(&self, id: u64) {
+        if let Some(Some(held)) = self.held.borrow_mut().get_mut((id & 0xffff) as usize)
+            && held.id == id
+            && held.exchange.is_none()
+        {
+            held.since = Instant::now();
+        }
+    }
+
+    /// Since when it has said nothing about a request that nobody waits for: of the one that is
+    /// silent for longest.
+    pub fn silent_since(&self) -> Option<Instant> {
+        let held = self.held.borrow();
+        held.iter().flatten().filter(|held| held.exchange.is_none()).map(|held| held.since).min()
     }
 
     /// Tell the worker that a response is not wanted any more, or take the request back if it was
@@ -262,6 +304,7 @@ impl Worker {
         if link.requests.revoke(position) {
             drop(link);
             self.forget(slot);
+            self.handed.set(self.handed.get().saturating_sub(1));
             return;
         }
         if let Some(word) = link.memory.flow(usize::from(slot)) {
@@ -318,6 +361,7 @@ impl Worker {
         slots.sort_unstable();
         let taken: Vec<_> = slots.iter().filter_map(|(_, slot)| self.forget(*slot)?.exchange).collect();
         if !taken.is_empty() {
+            self.handed.set(self.handed.get().saturating_sub(taken.len() as u64));
             self.stalled.set(true);
             self.estimate.set(self.estimate.get().max(AHEAD_MICROS * 4.0));
         }

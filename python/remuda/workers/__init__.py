@@ -96,6 +96,7 @@ REGISTRY: dict[str, Entry] = {
         patches=True,
         needs="eventlet",
     ),
+    "asgi": Entry("remuda.workers.asgi:AsgiWorker", _CONNECTIONS, streams=True, evented=True),
 }
 
 

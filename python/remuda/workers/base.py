@@ -8,7 +8,7 @@ import sys
 from functools import partial
 
 from .. import _native, app
-from ..errors import RemudaError, WorkerBootError
+from ..errors import OtherClassError, RemudaError, WorkerBootError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class Worker:
                 self.load()
                 if self.config.post_worker_init:
                     self.config.post_worker_init(self)
+            except OtherClassError as error:
+                return error.exit_code
             except RemudaError as error:
                 self.log.error("%s", error, detail=error.detail)
                 return error.exit_code
@@ -152,7 +154,9 @@ class Worker:
         app.prepare(config)
         self.application = self._loaded or app.load(config.app)
         # Raises when this class cannot run such an application.
-        config.worker_class_for(self.application.kind)
+        needed = config.worker_class_for(self.application.kind)
+        if needed != config.worker_class_for():
+            raise OtherClassError(str(needed))
         self.gateway = self.make_gateway()
 
     def make_gateway(self) -> _native.Wsgi:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import time
-from threading import Thread
+from threading import Thread, current_thread
 
 from .. import _native
 from .base import Worker
@@ -27,23 +30,35 @@ class ThreadWorker(Worker):
     def run(self) -> None:
         """Serve until there will be no more requests."""
         self._failure: BaseException | None = None
-        threads = [
+        self._ended: list[str] = []
+        # Signals and threads that end write here. To wait for a thread instead would not do: the
+        # kernel restarts that after a signal, and the handler would not run.
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in range(1, self.config.threads + 1):
             # Daemons: what does not end in time is cut when the process exits.
-            Thread(target=self._serve, name=f"remuda-{number}", daemon=True)
-            for number in range(1, self.config.threads + 1)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-            if self._failure is not None:
-                break
+            Thread(target=self._serve, name=f"remuda-{number}", daemon=True).start()
+        self._wait(None)
         if self._failure is not None:
             # The application called sys.exit in one thread: what the others have begun may end.
-            until = time.monotonic() + self.config.graceful_timeout
-            for thread in threads:
-                thread.join(max(0.0, until - time.monotonic()))
+            self._wait(self.config.graceful_timeout)
             raise self._failure
+
+    def _wait(self, seconds: float | None) -> None:
+        """Until all threads have ended; for so long, or (None) until the first one failed."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        until = None if seconds is None else time.monotonic() + seconds
+        while len(self._ended) < self.config.threads:
+            left = None if until is None else until - time.monotonic()
+            if left is None and self._failure is not None:
+                return
+            if left is not None and left <= 0:
+                return
+            if poll.poll(None if left is None else left * 1000):
+                os.read(self._read, 4096)
 
     def _serve(self) -> None:
         take, serve = self.channel.take, self.gateway.serve
@@ -55,3 +70,6 @@ class ThreadWorker(Worker):
         except BaseException as error:  # noqa: BLE001  (raised again in the main thread)
             self._failure = error
             self.stop()
+        finally:
+            self._ended.append(current_thread().name)
+            os.write(self._write, b"\0")

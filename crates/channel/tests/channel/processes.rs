@@ -153,7 +153,7 @@ fn a_million_frames_each_way_arrive_in_order_and_nobody_sleeps_through_one() {
         if !moved && read < pushed {
             router_sleep(&end, &mut wakes);
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{read} of {FRAMES} after a minute");
+        assert!(begun.elapsed() < Duration::from_secs(120), "{read} of {FRAMES} after two minutes");
     }
     end.requests.push(STOP, &[]).unwrap();
     wake_worker(&end, &mut wakes);

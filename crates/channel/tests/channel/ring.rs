@@ -80,6 +80,7 @@ fn a_payload_beyond_the_largest_is_refused_for_good() {
     let (mut producer, mut consumer) = ring();
     let too_large = vec![0; producer.max_payload() + 1];
     assert_eq!(producer.push(1, &[&too_large]), Err(PushError::TooLarge));
+    assert_eq!(producer.fits(too_large.len()), Err(PushError::TooLarge));
     assert_eq!(consumer.peek(), Ok(None));
 }
 
@@ -221,7 +222,10 @@ proptest! {
                     let (one, other) = payload.split_at(if len == 0 { 0 } else { split % len });
                     let held: usize =
                         expected.iter().map(|(_, _, held, _)| HEADER + held.len().next_multiple_of(HEADER)).sum();
-                    match producer.push(kind, &[one, other]) {
+                    let fits = producer.fits(len).unwrap();
+                    let pushed = producer.push(kind, &[one, other]);
+                    prop_assert_eq!(pushed.is_ok(), fits);
+                    match pushed {
                         Ok(position) => expected.push_back((position, kind, payload, false)),
                         Err(error) => {
                             prop_assert_eq!(error, PushError::Full);

@@ -75,10 +75,16 @@ impl Builder {
             template.set_item(key, &empty)?;
         }
         template.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "http"))?;
-        // A dictionary grows in steps and is copied with its size: with this one more key the
-        // copies have room for the headers.
-        template.set_item(intern!(py, "HTTP_HOST"), &empty)?;
-        template.del_item(intern!(py, "HTTP_HOST"))?;
+        // A dictionary grows in steps, and is copied with its size: with a few more keys for a
+        // moment, the copies have room for the headers. (With many more that are deleted again it
+        // would be copied key by key.)
+        let spare = ["HTTP_1", "HTTP_2", "HTTP_3", "HTTP_4"];
+        for key in spare {
+            template.set_item(key, &empty)?;
+        }
+        for key in spare {
+            template.del_item(key)?;
+        }
         Ok(Self {
             template: template.unbind(),
             root_path: without_slash(root_path).to_vec(),

@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use super::response::kind_of;
+use super::headers::kind_of;
 
 /// A file-like object as an iterable of blocks. Returned to the gateway as it is, a real file goes
 /// to the client without passing through Python.

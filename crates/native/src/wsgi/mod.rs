@@ -2,6 +2,7 @@
 
 mod environ;
 mod file;
+mod headers;
 mod input;
 mod response;
 
@@ -22,9 +23,9 @@ use crate::room::locked;
 use crate::text::latin1_bytes;
 use environ::Builder;
 pub use file::FileWrapper;
+use headers::kind_of;
 pub use input::Input;
 pub use response::Response;
-use response::kind_of;
 
 /// How many environ builders and responses are kept for reuse.
 const SPARE: usize = 8;

@@ -3,17 +3,18 @@
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard};
 
-use ::channel::message::{self, DONE, END, FieldsWriter, FileBody, Head, STREAM, Section, TooLong};
-use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use ::channel::message::{self, DONE, END, FieldsWriter, FileBody, Head, STREAM, Section};
+use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString};
 
+use super::headers::{encode_headers, kind_of, status_line, too_long, with_length};
 use crate::channel::Channel;
 use crate::errors::SendError;
 use crate::outbox::{Frame, Ticket};
 use crate::room::locked;
-use crate::text::{latin1, latin1_bytes};
+use crate::text::latin1;
 
 /// The most of a body that goes into one frame, in bytes.
 const PIECE: usize = 64 << 10;
@@ -182,133 +183,11 @@ pub(super) fn not_bytes(who: &str, given: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("{who} bytes, not {}", kind_of(given)))
 }
 
-pub(super) fn kind_of(object: &Bound<'_, PyAny>) -> String {
-    object.get_type().name().map_or_else(|_| "an object".to_owned(), |name| name.to_string())
-}
-
-fn too_long(error: TooLong) -> PyErr {
-    PyValueError::new_err(format!("start_response: {error}"))
-}
-
 /// The exception of an `exc_info` tuple, with its traceback.
 fn reraised(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     let (_, value, traceback): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) = exc_info.extract()?;
     let value = value.call_method1(pyo3::intern!(exc_info.py(), "with_traceback"), (traceback,))?;
     Ok(PyErr::from_value(value))
-}
-
-/// "A status string of the form `999 Message here`", without control characters.
-fn status_line<'a>(status: &'a Bound<'_, PyAny>) -> PyResult<(u16, &'a [u8])> {
-    let text = status.cast::<PyString>().map_err(|_| {
-        PyTypeError::new_err(format!("start_response: status must be a str, not {}", kind_of(status)))
-    })?;
-    let wrong = || {
-        PyValueError::new_err(format!(
-            "start_response: status must be three digits and a reason like '200 OK', not {}",
-            text.repr().map_or_else(|_| "this".to_owned(), |repr| repr.to_string())
-        ))
-    };
-    let bytes = latin1_bytes(text).ok_or_else(wrong)?;
-    let (digits, reason) = bytes.split_first_chunk::<3>().ok_or_else(wrong)?;
-    let code = digits
-        .iter()
-        .try_fold(0_u16, |code, digit| digit.is_ascii_digit().then(|| code * 10 + u16::from(*digit - b'0')));
-    // An interim response cannot be the response.
-    let code = code.filter(|code| *code >= 200).ok_or_else(wrong)?;
-    let reason = match reason.split_first() {
-        None => reason,
-        Some((b' ', reason)) => reason,
-        Some(_) => return Err(wrong()),
-    };
-    if reason.iter().any(|byte| is_control(*byte)) {
-        return Err(wrong());
-    }
-    Ok((code, reason))
-}
-
-fn is_control(byte: u8) -> bool {
-    (byte < 0x20 && byte != b'\t') || byte == 0x7f
-}
-
-/// RFC 9110, 5.6.2: the characters of a token.
-const fn is_token(byte: u8) -> bool {
-    matches!(byte,
-        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-        | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
-}
-
-/// RFC 2616, 13.5.1, as PEP 3333 ("Other HTTP Features") forbids them to applications.
-fn is_hop_by_hop(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 8] = [
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailers",
-        b"transfer-encoding",
-        b"upgrade",
-    ];
-    NAMES.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
-}
-
-/// Check the headers and add them to a message. Returns the Content-Length, if they name one.
-fn encode_headers(out: &mut Vec<u8>, headers: &Bound<'_, PyList>) -> PyResult<Option<u64>> {
-    let mut length = None;
-    let mut writer = FieldsWriter::new(out);
-    for header in headers.iter() {
-        let wrong = || {
-            PyTypeError::new_err(format!(
-                "start_response: a header must be a tuple of two str, not {}",
-                header.repr().map_or_else(|_| kind_of(&header), |repr| repr.to_string())
-            ))
-        };
-        let pair = header.cast::<PyTuple>().map_err(|_| wrong())?;
-        if pair.len() != 2 {
-            return Err(wrong());
-        }
-        let (name_item, value_item) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
-        let name_text = name_item.cast::<PyString>().map_err(|_| wrong())?;
-        let name_text: &Bound<'_, PyString> = &name_text;
-        let value_text = value_item.cast::<PyString>().map_err(|_| wrong())?;
-        let value_text: &Bound<'_, PyString> = &value_text;
-        let bad_name = || PyValueError::new_err(format!("start_response: {name_text:?} is no header name"));
-        let name = latin1_bytes(name_text).ok_or_else(bad_name)?;
-        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
-            return Err(bad_name());
-        }
-        // The value is not shown: it may be a secret, and the message ends in a log.
-        let value = latin1_bytes(value_text).ok_or_else(|| {
-            PyValueError::new_err(format!("start_response: the value of {name_text} is not Latin-1"))
-        })?;
-        if value.iter().any(|byte| is_control(*byte)) {
-            return Err(PyValueError::new_err(format!(
-                "start_response: the value of {name_text} has a control character in it"
-            )));
-        }
-        if is_hop_by_hop(name) {
-            return Err(PyAssertionError::new_err(format!(
-                "start_response: {name_text} is a hop-by-hop header, which is the server's to set"
-            )));
-        }
-        if name.eq_ignore_ascii_case(b"content-length") {
-            length = digits(value.trim_ascii());
-        }
-        writer.push(name, value.trim_ascii()).map_err(too_long)?;
-    }
-    writer.finish().map_err(too_long)?;
-    Ok(length)
-}
-
-/// A number of digits only. Anything else is left to the router, which refuses it.
-fn digits(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0_u64, |number, digit| {
-        let digit = digit.is_ascii_digit().then(|| u64::from(*digit - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
 }
 
 impl Response {
@@ -525,7 +404,8 @@ impl Response {
     ) -> Result<(), SendError> {
         let channel = self.channel.get();
         let urgent = flags & STREAM != 0;
-        let (piece, mut rest) = data.split_at(data.len().min(PIECE));
+        let beside = channel.max_payload.saturating_sub(head.as_ref().map_or(16, |head| head.len()));
+        let (piece, mut rest) = data.split_at(data.len().min(PIECE).min(beside));
         let now = |rest: &[u8]| if rest.is_empty() { flags } else { flags & STREAM };
         let elapsed = |flags: u16| if flags & DONE == 0 { 0 } else { ticket.elapsed() };
         let send = |kind: u16, first: &[u8], second: &[u8], last: bool| {
@@ -554,18 +434,4 @@ impl Response {
         }
         Ok(())
     }
-}
-
-/// The same head with a Content-Length.
-fn with_length(head: &[u8], length: u64) -> PyResult<Vec<u8>> {
-    let head = Head::decode(head).map_err(crate::errors::broken)?;
-    let mut out = Vec::new();
-    Head::start(&mut out, head.id, head.status, head.reason).map_err(too_long)?;
-    let mut writer = FieldsWriter::new(&mut out);
-    for (name, value) in head.fields.iter() {
-        writer.push(name, value).map_err(too_long)?;
-    }
-    writer.push(b"Content-Length", length.to_string().as_bytes()).map_err(too_long)?;
-    writer.finish().map_err(too_long)?;
-    Ok(out)
 }

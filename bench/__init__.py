@@ -1,0 +1,1 @@
+"""Comparisons of Remuda with other servers: `python -m bench --help`."""

@@ -1,0 +1,261 @@
+"""asgi: a request a task, on an asyncio event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+
+from .. import _native
+from ..errors import WorkerBootError
+from .base import Worker
+from .lifespan import Lifespan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from types import FrameType
+    from typing import Any
+
+    from ..config import Config
+
+# One turn of the loop takes at most so many frames: tasks that have become ready meanwhile want to
+# run, too.
+BATCH = 64
+# Arbiter and router may die without a word: how often to look, in seconds.
+LOOK = 1.0
+# How often to look whether the last requests are done, in seconds.
+DRAIN = 0.02
+# How many different stacks a dump shows.
+STACKS = 100
+
+
+class LoopWorker(Worker):
+    """A worker whose requests share one asyncio event loop.
+
+    The loop watches the channel; nothing here blocks it.
+    """
+
+    streams = True
+    evented = True
+
+    @classmethod
+    def slots(cls, config: Config) -> int:
+        """One a task."""
+        return config.worker_connections
+
+    def init_process(self) -> None:
+        """Make the event loop before the application is imported, which may ask for it."""
+        super().init_process()
+        self.loop = self.make_loop()
+        asyncio.set_event_loop(self.loop)
+
+    def make_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop. Raises WorkerBootError."""
+        return asyncio.new_event_loop()
+
+    def take(self) -> None:
+        """Take what has come from the channel: some of it, without blocking. Raises Retired."""
+        raise NotImplementedError
+
+    def on_room(self) -> None:
+        """Go on with what waited for room to send."""
+        raise NotImplementedError
+
+    def busy(self) -> int:
+        """How many requests are not done."""
+        return self.channel.busy
+
+    async def finish(self, timeout: float) -> None:
+        """The last request is done; `timeout` seconds are left."""
+
+    def run(self) -> None:
+        """Serve until there will be no more requests and what was begun is done."""
+        loop, channel = self.loop, self.channel
+        self._ending: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(channel.fileno(), self._on_frames)
+        loop.add_reader(channel.room_fileno(), self._on_room)
+        # What has come before; and again and again.
+        loop.call_soon(self._look)
+        try:
+            loop.run_until_complete(self._ending)
+            loop.run_until_complete(self._drain())
+        finally:
+            loop.remove_reader(channel.fileno())
+            loop.remove_reader(channel.room_fileno())
+            self._close_loop()
+
+    def stop(self) -> None:
+        """Take no more requests; `run` ends when what was begun is done."""
+        super().stop()
+        self.loop.call_soon_threadsafe(self._on_frames)
+
+    def _on_frames(self) -> None:
+        if self._ending.done():
+            return
+        try:
+            self.take()
+        except _native.Retired:
+            self.loop.remove_reader(self.channel.fileno())
+            self._ending.set_result(None)
+        except Exception as error:  # noqa: BLE001  (raised again in `run`)
+            self._ending.set_exception(error)
+
+    def _on_room(self) -> None:
+        try:
+            self.on_room()
+        except Exception as error:
+            if self._ending.done():
+                raise
+            self._ending.set_exception(error)
+
+    def _look(self) -> None:
+        self._on_frames()
+        if not self._ending.done():
+            self.loop.call_later(LOOK, self._look)
+
+    async def _drain(self) -> None:
+        until = self.loop.time() + self.config.graceful_timeout
+        while (busy := self.busy()) and self.loop.time() < until:
+            await asyncio.sleep(DRAIN)
+        if busy:
+            self.log.warning("%d requests are not done: cut", busy)
+        await self.finish(max(1.0, until - self.loop.time()))
+
+    def _close_loop(self) -> None:
+        """End what still runs, so that its `finally` blocks are run."""
+        loop = self.loop
+        try:
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                loop.run_until_complete(asyncio.wait(tasks, timeout=0 if self._quitting else 1.0))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            if not loop.is_running():
+                loop.close()
+
+    def _handle_dump(self, number: int, frame: FrameType | None) -> None:
+        self.log.error("Stacks of the tasks", detail=stacks(self.loop))
+
+
+class AsgiWorker(LoopWorker):
+    """Calls an ASGI application in at most `worker_connections` tasks at a time."""
+
+    def make_loop(self) -> asyncio.AbstractEventLoop:
+        """uvloop's loop or asyncio's own, as the setting asgi_loop says."""
+        wanted = self.config.asgi_loop
+        if wanted != "asyncio":
+            try:
+                import uvloop
+            except ImportError:
+                if wanted == "uvloop":
+                    raise WorkerBootError(
+                        "asgi_loop is uvloop, which is not installed",
+                        "pip install 'remuda[uvloop]'",
+                    ) from None
+            else:
+                return uvloop.new_event_loop()
+        return asyncio.new_event_loop()
+
+    def load(self) -> None:
+        """Load the application and have it start."""
+        super().load()
+        self.loop.run_until_complete(self.lifespan.start())
+
+    def make_gateway(self) -> Any:
+        """The calling convention for the application."""
+        application = self.application.callable
+        self.lifespan = Lifespan(application, self.config.asgi_lifespan, self.log)
+        return _native.Asgi(
+            self.channel,
+            serve=self._serving(application),
+            create_task=self.loop.create_task,
+            create_future=self.loop.create_future,
+            on_error=self.report,
+            on_left=self._report_left,
+            root_path=self.config.root_path or os.environ.get("SCRIPT_NAME", ""),
+            state=self.lifespan.state,
+        )
+
+    def take(self) -> None:
+        """Begin requests, and pass on what comes for those that were begun."""
+        self.gateway.take(BATCH)
+
+    def on_room(self) -> None:
+        """Go on with what waited for room to send."""
+        self.gateway.on_room()
+
+    async def finish(self, timeout: float) -> None:
+        """Have the application end."""
+        await self.lifespan.stop(timeout)
+
+    def _serving(
+        self, application: Callable[..., Awaitable[None]]
+    ) -> Callable[[dict[str, Any], _native.Exchange], Any]:
+        log = self.log
+
+        async def serve(scope: dict[str, Any], exchange: _native.Exchange) -> None:
+            try:
+                await application(scope, exchange.receive, exchange.send)
+            except Exception as error:  # noqa: BLE001  (logged there)
+                exchange.failed(error)
+            except asyncio.CancelledError:
+                exchange.cancelled()
+                raise
+            except (SystemExit, KeyboardInterrupt) as error:
+                what = type(error).__name__
+                log.error("%s in %s: the worker exits", what, exchange.name, exc_info=error)
+                raise
+            else:
+                exchange.returned()
+
+        return serve
+
+    def _report_left(self, message: str, error: BaseException | None) -> None:
+        """What comes of a client that has left is no fault of the application, as a rule."""
+        if not self._quitting:
+            self.log.debug(message, exc_info=error)
+
+
+def stacks(loop: asyncio.AbstractEventLoop) -> str:
+    """The stacks of all tasks of the loop, equal ones together, as text for a log."""
+    groups: dict[str, list[str]] = {}
+    for task in asyncio.all_tasks(loop):
+        frames = [*_frames(task.get_coro())]
+        stack = "".join(
+            line
+            for frame in frames
+            for line in traceback.format_list(
+                traceback.StackSummary.extract([(frame, frame.f_lineno)])
+            )
+        )
+        exchange = frames[0].f_locals.get("exchange") if frames else None
+        name = exchange.name if isinstance(exchange, _native.Exchange) else task.get_name()
+        groups.setdefault(stack or "  (no frames)\n", []).append(name)
+    parts = []
+    for stack, members in [*groups.items()][:STACKS]:
+        shown = ", ".join(members[:3]) + (f" and {len(members) - 3} more" * (len(members) > 3))
+        parts.append(f"Task of {shown} (most recent call last):\n{stack}")
+    if len(groups) > STACKS:
+        parts.append(f"... and {len(groups) - STACKS} more stacks\n")
+    return "".join(parts) or "no task\n"
+
+
+def _frames(awaited: Any) -> Iterator[FrameType]:
+    """The frames of a coroutine, and of what it waits for, outermost first."""
+    for _ in range(1000):
+        for prefix in ("cr", "gi", "ag"):
+            if hasattr(awaited, f"{prefix}_frame"):
+                frame = getattr(awaited, f"{prefix}_frame")
+                if frame is None:
+                    return
+                yield frame
+                awaited = getattr(awaited, f"{prefix}_await", None) or getattr(
+                    awaited, f"{prefix}_yieldfrom", None
+                )
+                break
+        else:
+            return
