@@ -261,7 +261,7 @@ def test_a_timeout_that_an_application_leaves_running_costs_no_slot(start: Any) 
     # Nobody reads the responses, so that the ring is full and the gateways wait for room when the
     # timeouts fire. What frees a slot goes all the same, once there is room.
     worker = start("gevent", WAITS, "--worker-connections", str(SLOTS))
-    ids = {worker.send(slot) for slot in range(20)}
+    ids = {worker.send(slot) for slot in range(SLOTS)}
     deadline = time.monotonic() + 20
     while "Timeout: 0.9 seconds" not in worker.stderr.read_text():
         assert time.monotonic() < deadline
