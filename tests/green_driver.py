@@ -56,7 +56,9 @@ class Call(threading.Thread):
 class Server:
     """A real server on a port of its own, serving `demo:app` of its directory."""
 
-    def __init__(self, directory: Path, application: str, *arguments: str, app: str = "app") -> None:
+    def __init__(
+        self, directory: Path, application: str, *arguments: str, app: str = "app"
+    ) -> None:
         self.directory = directory
         (directory / "demo.py").write_text(application)
         self.path = directory / "log"
