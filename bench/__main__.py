@@ -22,7 +22,9 @@ def arguments() -> argparse.Namespace:
         prog="python -m bench",
         description="Compare Remuda with its peers, side by side; prints Markdown.",
         epilog="benches: "
-        + "; ".join(f"{name}: {(bench.__doc__ or '').splitlines()[0]}" for name, bench in BENCHES.items()),
+        + "; ".join(
+            f"{name}: {(bench.__doc__ or '').splitlines()[0]}" for name, bench in BENCHES.items()
+        ),
     )
     parser.add_argument("bench", nargs="+", choices=[*BENCHES, "all"], metavar="BENCH")
     parser.add_argument(

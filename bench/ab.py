@@ -35,9 +35,7 @@ def measure(server: Server, options: argparse.Namespace) -> Round:
     """No core is set aside here: the server and ab share the machine, as people run it."""
     with serving(server, "flask_hello:app", workers=WORKERS) as running:
         load.ab(running.port, 200, 20, lasting=True)  # every worker has answered once
-        short = [
-            load.ab(running.port, CLIENTS, CLIENTS, lasting=True) for _ in range(SHORT_ROUNDS)
-        ]
+        short = [load.ab(running.port, CLIENTS, CLIENTS, lasting=True) for _ in range(SHORT_ROUNDS)]
         return Round(short, load.ab(running.port, options.requests, CLIENTS, lasting=True))
 
 

@@ -259,7 +259,12 @@ def main() -> None:
     options = parser.parse_args()
     tally = asyncio.run(run_open(options) if options.mode == "open" else run_closed(options))
     late = percentile(tally.lateness, 0.99) if tally.lateness else 0.0
-    said = {"failed": tally.failed, "reconnects": tally.reconnects, "late": late, "reasons": tally.reasons}
+    said = {
+        "failed": tally.failed,
+        "reconnects": tally.reconnects,
+        "late": late,
+        "reasons": tally.reasons,
+    }
     print(json.dumps({**said, "latencies": tally.latencies}))
 
 

@@ -14,11 +14,24 @@ from bench.servers import Server
 NAME = "hello"
 ROUNDS = 5
 SECONDS = 3
-ROWS = (
-    "nginx fastwsgi granian-wsgi gunicorn-sync gunicorn-gthread gunicorn-gevent gunicorn-tornado "
-    "remuda-sync remuda-gthread remuda-gevent remuda-eventlet remuda-tornado "
-    "granian-asgi uvicorn gunicorn-asgi remuda-asgi"
-).split()
+ROWS = [
+    "nginx",
+    "fastwsgi",
+    "granian-wsgi",
+    "gunicorn-sync",
+    "gunicorn-gthread",
+    "gunicorn-gevent",
+    "gunicorn-tornado",
+    "remuda-sync",
+    "remuda-gthread",
+    "remuda-gevent",
+    "remuda-eventlet",
+    "remuda-tornado",
+    "granian-asgi",
+    "uvicorn",
+    "gunicorn-asgi",
+    "remuda-asgi",
+]
 
 # ours, theirs, at least
 TARGETS = [
@@ -71,9 +84,9 @@ def run(servers: list[Server], options: argparse.Namespace) -> None:
     report.heading(
         "Hello on one core",
         f"One worker, {CONNECTIONS} keep-alive connections, all of a server's processes on one "
-        f"core, `wrk -t1 -c{CONNECTIONS} -d{options.seconds or SECONDS}s` on another; {count} rounds, "
-        "the servers taking turns; median (least..most). `core` is how much of its core the server "
-        "used: below 95% the load or something else on the machine was the limit.",
+        f"core, `wrk -t1 -c{CONNECTIONS} -d{options.seconds or SECONDS}s` on another; {count} "
+        "rounds, the servers taking turns; median (least..most). `core` is how much of its core "
+        "the server used: below 95% the load or something else on the machine was the limit.",
     )
     columns = ["server", "requests/s", "p50 ms", "p99 ms", "core", "CPU µs/request"]
     columns += ["header bytes", "failed"]

@@ -15,10 +15,17 @@ NAME = "late"
 ROUNDS = 1
 SECONDS = 30
 WARM_SECONDS = 1
-ROWS = (
-    "gunicorn-sync gunicorn-gthread granian-wsgi waitress uvicorn granian-asgi hypercorn "
-    "remuda-sync remuda-gthread"
-).split()
+ROWS = [
+    "gunicorn-sync",
+    "gunicorn-gthread",
+    "granian-wsgi",
+    "waitress",
+    "uvicorn",
+    "granian-asgi",
+    "hypercorn",
+    "remuda-sync",
+    "remuda-gthread",
+]
 TARGET_MS = 250.0
 TARGET_OF = "remuda-sync"
 APPS = {"wsgi": "late:app", "asgi": "late_asgi:app"}
@@ -70,8 +77,8 @@ def run(servers: list[Server], options: argparse.Namespace) -> None:
         f"{SLOTS} processes that take one request at a time (waitress: {SLOTS} threads), "
         f"{CONNECTIONS} keep-alive connections, {RATE} requests/s due at random times (the same "
         f"for all), {SHARE:.0%} sleep 500 ms; {options.seconds or SECONDS} s, {count} rounds; "
-        "latency in ms of the others, from when each was due; median (least..most) of the rounds. The "
-        "last row is computed: the same requests before one queue that feeds every slot.",
+        "latency in ms of the others, from when each was due; median (least..most) of the rounds. "
+        "The last row is computed: the same requests before one queue that feeds every slot.",
     )
     columns = ["server", "requests", "p50", "p90", "p99", "max", "reconnects", "failed"]
     seconds = options.seconds or SECONDS

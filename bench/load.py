@@ -71,7 +71,9 @@ def read_wrk(text: str) -> Result:
     total = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m),", text)
     if total is None:
         raise BenchError(f"wrk says no number of requests:\n{text}")
-    errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
+    errors = re.search(
+        r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text
+    )
     broken = sum(int(count) for count in errors.groups()) if errors else 0
     return Result(
         requests=int(total.group(1)),
@@ -90,11 +92,14 @@ def ab(port: int, requests: int, clients: int, *, lasting: bool, path: str = "/"
 
 
 def read_ab(text: str) -> Result:
+    """An error page counts once, though ab counts its length and its status."""
+    reasons = re.search(r"Connect: (\d+), Receive: (\d+), Length: (\d+), Exceptions: (\d+)", text)
+    connect, receive, length, exceptions = map(int, reasons.groups() if reasons else (0,) * 4)
+    errors = int(_number(r"Non-2xx responses:\s+(\d+)", text, 0))
     return Result(
         requests=int(_number(r"Complete requests:\s+(\d+)", text)),
         seconds=_number(r"Time taken for tests:\s+([\d.]+) seconds", text),
-        failed=int(_number(r"Failed requests:\s+(\d+)", text))
-        + int(_number(r"Non-2xx responses:\s+(\d+)", text, 0)),
+        failed=connect + receive + exceptions + max(length, errors),
         p50=_number(r"\n\s+50%\s+(\d+)", text),
         p99=_number(r"\n\s+99%\s+(\d+)", text),
     )
@@ -116,4 +121,6 @@ def generate(mode: str, port: int, core: int | None, seconds: float, *options: s
     words = [mode, "--port", str(port), "--seconds", f"{seconds:g}", *options]
     command = on_core(core, [sys.executable, "-m", "bench.generator", *words])
     said = json.loads(_run(command, seconds + 90))
-    return Generated(said["latencies"], said["failed"], said["reconnects"], said["late"], said["reasons"])
+    return Generated(
+        said["latencies"], said["failed"], said["reconnects"], said["late"], said["reasons"]
+    )

@@ -24,10 +24,23 @@ PROGRAMS = {
     "redis-server": ("redis-server", ["--version"]),
     "taskset": ("util-linux", ["--version"]),
 }
-PACKAGES = (
-    "gunicorn gevent eventlet tornado granian fastwsgi uvicorn uvloop httptools hypercorn waitress "
-    "pyuwsgi flask quart redis"
-).split()
+PACKAGES = [
+    "gunicorn",
+    "gevent",
+    "eventlet",
+    "tornado",
+    "granian",
+    "fastwsgi",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "hypercorn",
+    "waitress",
+    "pyuwsgi",
+    "flask",
+    "quart",
+    "redis",
+]
 LIST_VERSIONS = """
 import importlib.metadata as meta, sys
 print(", ".join(f"{name} {meta.version(name)}" for name in sys.argv[1:]))
@@ -48,7 +61,9 @@ def check() -> None:
 
 def said(command: list[str]) -> str:
     """The first line that a command says, wherever it says it; empty when it says nothing."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
     lines = (done.stdout + done.stderr).strip().splitlines()
     return lines[0].strip() if lines else ""
 
@@ -87,7 +102,9 @@ def describe() -> None:
     report.heading("The machine")
     kernel = f"{platform.system()} {platform.release()}"
     print(f"- {processor()}, {os.cpu_count()} cores, {total_memory()} memory, {kernel}")
-    print(f"- {time.strftime('%Y-%m-%d %H:%M %Z')}; others used {others:.0%} of it before the start")
+    print(
+        f"- {time.strftime('%Y-%m-%d %H:%M %Z')}; others used {others:.0%} of it before the start"
+    )
     print(f"- remuda {commit}; Python {platform.python_version()} for all of them")
     print(f"- {said([str(PEERS / 'python'), '-c', LIST_VERSIONS, *PACKAGES])}")
     old = said([str(GUNICORN25 / "python"), "-c", LIST_VERSIONS, "gunicorn", "eventlet"])
@@ -96,4 +113,3 @@ def describe() -> None:
     print(f"- {', '.join(tools)}", flush=True)
     if others > QUIET_SHARE:
         report.note(f"the machine is not quiet ({others:.0%} busy): distrust the numbers")
-

@@ -13,11 +13,28 @@ from bench.servers import Server
 
 NAME = "memory"
 ROUNDS = 3
-ROWS = (
-    "nginx fastwsgi granian-wsgi waitress uwsgi gunicorn-sync gunicorn-gthread gunicorn-gevent "
-    "gunicorn25-eventlet gunicorn-tornado uvicorn gunicorn-asgi granian-asgi hypercorn remuda-sync "
-    "remuda-gthread remuda-gevent remuda-eventlet remuda-tornado remuda-asgi"
-).split()
+ROWS = [
+    "nginx",
+    "fastwsgi",
+    "granian-wsgi",
+    "waitress",
+    "uwsgi",
+    "gunicorn-sync",
+    "gunicorn-gthread",
+    "gunicorn-gevent",
+    "gunicorn25-eventlet",
+    "gunicorn-tornado",
+    "uvicorn",
+    "gunicorn-asgi",
+    "granian-asgi",
+    "hypercorn",
+    "remuda-sync",
+    "remuda-gthread",
+    "remuda-gevent",
+    "remuda-eventlet",
+    "remuda-tornado",
+    "remuda-asgi",
+]
 APPS = {"wsgi": "hello:app", "asgi": "hello_asgi:app", "none": ""}
 REQUESTS = 500
 OURS, THEIRS = "remuda-sync", "gunicorn-sync"

@@ -45,7 +45,7 @@ def tail(seen: load.Generated) -> float:
 
 def measure(server: Server, store: int, options: argparse.Namespace) -> Round:
     """Raises BenchError where nothing was answered, or the slow ones were not slow."""
-    environment = {"BENCH_REDIS_URL": f"redis://127.0.0.1:{store}/0"}
+    environment = {"BENCH_REDIS_URL": process.redis_url(store)}
     seconds = options.seconds or SECONDS
 
     def generate(port: int, share: float) -> load.Generated:
@@ -72,7 +72,9 @@ def measure(server: Server, store: int, options: argparse.Namespace) -> Round:
 def run(servers: list[Server], options: argparse.Namespace) -> None:
     count = options.rounds or ROUNDS
     with process.redis_server(options.server_core) as store:
-        rounds = interleaved(NAME, count, servers, lambda server, _: measure(server, store, options))
+        rounds = interleaved(
+            NAME, count, servers, lambda server, _: measure(server, store, options)
+        )
     report.heading(
         "Mixed",
         f"{CLIENTS} clients, each with one request at a time over a keep-alive connection, "

@@ -61,26 +61,34 @@ def on_core(core: int | None, command: list[str]) -> list[str]:
     return command if core is None else ["taskset", "-c", str(core), *command]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _gone(process: subprocess.Popen[bytes], patience: float) -> bool:
+    """Whether the whole session has ended, after at most `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while process.poll() is None or procfs.members(process.pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _end(process: subprocess.Popen[bytes], patience: float) -> None:
     """TERM to the leader, then KILL to whatever of its session is left after a while."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None and not procfs.members(process.pid):
-            return
-        time.sleep(0.02)
+    if _gone(process, patience):
+        return
     left = procfs.members(process.pid)
-    report.note(f"{len(left)} processes outlived TERM by {STOP_SECONDS:.0f} s and were killed")
+    report.note(f"{len(left)} processes outlived TERM by {patience:g} s and were killed")
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    process.wait(timeout=STOP_SECONDS)
+    if not _gone(process, STOP_SECONDS):
+        raise BenchError(f"processes of session {process.pid} survive KILL")
 
 
 @contextlib.contextmanager
 def session(
-    command: list[str], workdir: Path, environment: Mapping[str, str]
+    command: list[str], workdir: Path, environment: Mapping[str, str], patience: float
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A program as the leader of a session of its own; ended, with all of it, on the way out."""
     log = workdir / "log"
@@ -100,7 +108,7 @@ def session(
     try:
         yield process, log
     finally:
-        _end(process)
+        _end(process, patience)
 
 
 def wait_until_it_answers(
@@ -135,8 +143,12 @@ def serving(
     core: int | None = None,
     ready: str = "/",
     environment: Mapping[str, str] | None = None,
+    patience: float = STOP_SECONDS,
 ) -> Iterator[Running]:
-    """Run a server until the block ends. Raises BenchError when it does not answer `ready`."""
+    """Run a server until the block ends; `patience` is how long it may take to stop, in seconds.
+
+    Raises BenchError when it does not answer `ready`.
+    """
     variables = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     variables["PYTHONPATH"] = os.pathsep.join(str(path) for path in (APPS, *server.pythonpath))
     variables.update(environment or {})
@@ -144,7 +156,7 @@ def serving(
         workdir = Path(directory)
         at = Launch(free_port(), app, workers, threads, workdir)
         command = on_core(core, server.command(at))
-        with session(command, workdir, variables) as (process, log):
+        with session(command, workdir, variables, patience) as (process, log):
             wait_until_it_answers(server.name, process, at.port, log, ready)
             yield Running(server, at.port, process.pid)
 
@@ -156,7 +168,10 @@ def redis_server(core: int | None = None) -> Iterator[int]:
         port = free_port()
         keep_nothing = ["--save", "", "--appendonly", "no", "--maxclients", "10000"]
         command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), *keep_nothing]
-        with session(on_core(core, command), Path(directory), os.environ) as (process, log):
+        with session(on_core(core, command), Path(directory), os.environ, STOP_SECONDS) as (
+            process,
+            log,
+        ):
             deadline = time.monotonic() + START_SECONDS
             while True:
                 with contextlib.suppress(OSError):
@@ -168,6 +183,11 @@ def redis_server(core: int | None = None) -> Iterator[int]:
             yield port
 
 
+def redis_url(port: int) -> str:
+    """With room for every client at once: redis-py raises beyond 100 connections by itself."""
+    return f"redis://127.0.0.1:{port}/0?max_connections=1000"
+
+
 def redis_command(port: int, *words: str) -> bytes:
     """One command in Redis's protocol; the raw answer, which must fit one small read."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as link:
@@ -175,5 +195,3 @@ def redis_command(port: int, *words: str) -> bytes:
         for word in words:
             link.sendall(f"${len(word)}\r\n{word}\r\n".encode())
         return link.recv(4096)
-
-

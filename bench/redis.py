@@ -13,11 +13,23 @@ from bench.servers import Server
 
 NAME = "redis"
 ROUNDS = 1
-ROWS = (
-    "gunicorn-sync remuda-sync gunicorn-gthread remuda-gthread gunicorn-gevent remuda-gevent "
-    "gunicorn25-eventlet remuda-eventlet gunicorn-tornado remuda-tornado gunicorn-asgi remuda-asgi "
-    "uwsgi granian-wsgi waitress"
-).split()
+ROWS = [
+    "gunicorn-sync",
+    "remuda-sync",
+    "gunicorn-gthread",
+    "remuda-gthread",
+    "gunicorn-gevent",
+    "remuda-gevent",
+    "gunicorn25-eventlet",
+    "remuda-eventlet",
+    "gunicorn-tornado",
+    "remuda-tornado",
+    "gunicorn-asgi",
+    "remuda-asgi",
+    "uwsgi",
+    "granian-wsgi",
+    "waitress",
+]
 PAIRS = [
     ("remuda-sync", "gunicorn-sync"),
     ("remuda-gthread", "gunicorn-gthread"),
@@ -42,7 +54,7 @@ class Round:
 
 def measure(server: Server, store: int, options: argparse.Namespace) -> Round:
     """Raises BenchError where Redis has counted fewer hits than ab has had answers."""
-    environment = {"BENCH_REDIS_URL": f"redis://127.0.0.1:{store}/0"}
+    environment = {"BENCH_REDIS_URL": process.redis_url(store)}
     app = APPS[server.interface]
     with process.serving(
         server, app, workers=WORKERS, threads=THREADS, environment=environment
@@ -59,13 +71,15 @@ def measure(server: Server, store: int, options: argparse.Namespace) -> Round:
 def run(servers: list[Server], options: argparse.Namespace) -> None:
     count = options.rounds or ROUNDS
     with process.redis_server() as store:
-        rounds = interleaved(NAME, count, servers, lambda server, _: measure(server, store, options))
+        rounds = interleaved(
+            NAME, count, servers, lambda server, _: measure(server, store, options)
+        )
     report.heading(
         "Flask and Redis",
-        f"INCR, then GET on each hit; {WORKERS} workers (gthread: {THREADS} threads each; waitress: "
-        f"{WORKERS * THREADS} threads), `ab -r -n {options.requests} -c {CLIENTS}`; {count} rounds; "
-        "requests/s, times in ms; median (least..most). The asgi rows run the same in Quart with "
-        "redis.asyncio.",
+        f"INCR, then GET on each hit; {WORKERS} workers (gthread: {THREADS} threads each; "
+        f"waitress: {WORKERS * THREADS} threads), `ab -r -n {options.requests} -c {CLIENTS}`; "
+        f"{count} rounds; requests/s, times in ms; median (least..most). The asgi rows "
+        "run the same in Quart with redis.asyncio.",
     )
     columns = ["server", "requests/s", "p50", "p99", "failed"]
     report.table(columns, [row(name, turns) for name, turns in rounds.items()])

@@ -1,4 +1,4 @@
-"""When the requests of an open-loop run are due, and what the best possible server makes of them."""
+"""When the requests of an open-loop run are due, and what one ideal queue makes of them."""
 
 from __future__ import annotations
 

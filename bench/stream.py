@@ -15,10 +15,19 @@ from bench.servers import Server
 
 NAME = "stream"
 ROUNDS = 1
-ROWS = (
-    "gunicorn-sync gunicorn-asgi granian-wsgi granian-asgi uvicorn remuda-sync remuda-gthread "
-    "remuda-gevent remuda-eventlet remuda-tornado remuda-asgi"
-).split()
+ROWS = [
+    "gunicorn-sync",
+    "gunicorn-asgi",
+    "granian-wsgi",
+    "granian-asgi",
+    "uvicorn",
+    "remuda-sync",
+    "remuda-gthread",
+    "remuda-gevent",
+    "remuda-eventlet",
+    "remuda-tornado",
+    "remuda-asgi",
+]
 APPS = {"wsgi": "stream:app", "asgi": "stream_asgi:app"}
 SIZE = 2**30
 AT_MOST_MIB = 64.0
@@ -84,7 +93,9 @@ def download(port: int, size: int, *, stall: bool) -> None:
 def upload(port: int, size: int) -> None:
     chunk = bytes(256 * 1024)
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS) as link:
-        head = f"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
+        head = (
+            f"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
+        )
         link.sendall(head.encode())
         for _ in range(size // len(chunk)):
             link.sendall(chunk)
@@ -111,7 +122,7 @@ def above(before: dict[int, int]) -> dict[str, int]:
 
 
 def measure(server: Server) -> Round:
-    """Both directions once in small, so that what is there only once is not counted; then in full."""
+    """Both directions once in small, so that first-time costs do not count; then in full."""
     with serving(server, APPS[server.interface], threads=2, ready="/?1") as running:
         download(running.port, WARM_SIZE, stall=False)
         upload(running.port, WARM_SIZE)

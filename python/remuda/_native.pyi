@@ -1,6 +1,6 @@
 """The Rust side, as Python sees it."""
 
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from typing import Any, TextIO, final, overload
 
 def channel_files(slots: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

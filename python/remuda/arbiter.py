@@ -110,9 +110,15 @@ class Arbiter(Server):
         self.machinery.prepare(config)
         process.give_access_log(config)
         if config.preload_app:
-            needed = config.worker_class_for(self.machinery.preload(config))
-            if needed != config.worker_class_for():
-                self.config = config = config.run_by(needed)
+            if self.machinery.worker_class(config).patches:
+                log.warning(
+                    "preload_app: each worker loads the application by itself, because its class "
+                    "patches the standard library before"
+                )
+            else:
+                needed = config.worker_class_for(self.machinery.preload(config))
+                if needed != config.worker_class_for():
+                    self.config = config = config.run_by(needed)
         self.hook("on_starting", self, strict=True)
         self.signals.install([*self._on_signal, signal.SIGCHLD])
         self.listeners = listeners.listen(config, log, environ=os.environ, pause=self._pause)
@@ -494,7 +500,10 @@ class Arbiter(Server):
         how = _how(status)
         code = os.waitstatus_to_exitcode(status)
         expected = child.state in (State.RETIRING, State.DYING)
-        if code == -signal.SIGKILL and not child.killed:
+        needed = OtherClassError.CODES.get(code) if not self.children.ever_ready else None
+        if needed is not None:
+            self.log.debug("Worker (pid:%s) needs the worker class %s", child.pid, needed)
+        elif code == -signal.SIGKILL and not child.killed:
             self.log.error("Worker (pid:%s) %s. Perhaps out of memory?", child.pid, how)
         elif code > 0 or (code < 0 and not expected):
             self.log.error("Worker (pid:%s) %s.", child.pid, how)
@@ -509,8 +518,8 @@ class Arbiter(Server):
         if child.generation == self.children.trial and not expected:
             self._reload_failed(f"a new worker (pid:{child.pid}) {how}", now)
         elif not self.children.ever_ready and child.ready_at is None and not child.dismissed:
-            if code in OtherClassError.CODES:
-                self._change_class(OtherClassError.CODES[code], now)
+            if needed is not None:
+                self._change_class(needed, now)
             elif code == AppLoadError.exit_code:
                 self._fail(code, "App failed to load.")
             else:

@@ -74,11 +74,11 @@ def _directory(environ: Mapping[str, str]) -> str:
 
 
 def _check(config: Config) -> int:
-    from . import app
+    from . import app, workers
 
     try:
         app.prepare(config)
-        config.worker_class_for(app.load(config.app).kind)
+        workers.describe(config, app.load(config.app).kind)
     except AppLoadError as error:
         print_error(error)
         return 1

@@ -6,7 +6,7 @@ may bring gevent or Tornado with it. A class is one file here and one line there
 
 from __future__ import annotations
 
-from ..errors import WorkerBootError
+from ..errors import ConfigError, WorkerBootError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,21 +23,28 @@ __all__ = ["Worker", "WorkerClass", "describe", "main"]
 class WorkerClass:
     """What is known of a worker class without importing it.
 
-    `slots` is how many requests one worker holds at a time; `streams` whether it takes request
-    bodies in pieces while they come, where other classes get complete ones; `evented` whether one
-    event loop serves all its requests, so that a silent request says nothing about the worker.
+    `slots` is how many requests one worker holds at a time. `streams`, `evented` and `patches` are
+    what the attributes of `Worker` say.
     """
 
-    __slots__ = ("evented", "name", "path", "slots", "streams")
+    __slots__ = ("evented", "name", "patches", "path", "slots", "streams")
 
     def __init__(
-        self, name: str, path: str | type[Worker], slots: int, *, streams: bool, evented: bool
+        self,
+        name: str,
+        path: str | type[Worker],
+        slots: int,
+        *,
+        streams: bool = False,
+        evented: bool = False,
+        patches: bool = False,
     ) -> None:
         self.name = name
         self.path = path
         self.slots = slots
         self.streams = streams
         self.evented = evented
+        self.patches = patches
 
     def load(self) -> type[Worker]:
         """Import the class. Raises WorkerBootError when that fails or it is no Worker."""
@@ -48,29 +55,84 @@ _ONE: Callable[[Config], int] = lambda config: 1  # noqa: E731
 _THREADS: Callable[[Config], int] = lambda config: config.threads  # noqa: E731
 _CONNECTIONS: Callable[[Config], int] = lambda config: config.worker_connections  # noqa: E731
 
-# name: (module:Class, slots, streams, evented)
-REGISTRY: dict[str, tuple[str, Callable[[Config], int], bool, bool]] = {
-    "sync": ("remuda.workers.sync:SyncWorker", _ONE, False, False),
-    "gthread": ("remuda.workers.gthread:ThreadWorker", _THREADS, False, False),
-    "gevent": ("remuda.workers.gevent:GeventWorker", _CONNECTIONS, False, True),
-    "eventlet": ("remuda.workers.eventlet:EventletWorker", _CONNECTIONS, False, True),
-    "asgi": ("remuda.workers.asgi:AsgiWorker", _CONNECTIONS, True, True),
+
+class Entry:
+    """A line of the registry: where a class is, what its attributes say, the package it `needs`."""
+
+    __slots__ = ("evented", "needs", "patches", "path", "slots", "streams")
+
+    def __init__(
+        self,
+        path: str,
+        slots: Callable[[Config], int],
+        *,
+        streams: bool = False,
+        evented: bool = False,
+        patches: bool = False,
+        needs: str | None = None,
+    ) -> None:
+        self.path = path
+        self.slots = slots
+        self.streams = streams
+        self.evented = evented
+        self.patches = patches
+        self.needs = needs
+
+
+REGISTRY: dict[str, Entry] = {
+    "sync": Entry("remuda.workers.sync:SyncWorker", _ONE),
+    "gthread": Entry("remuda.workers.gthread:ThreadWorker", _THREADS),
+    "gevent": Entry(
+        "remuda.workers.gevent:GeventWorker",
+        _CONNECTIONS,
+        evented=True,
+        patches=True,
+        needs="gevent",
+    ),
+    "eventlet": Entry(
+        "remuda.workers.eventlet:EventletWorker",
+        _CONNECTIONS,
+        evented=True,
+        patches=True,
+        needs="eventlet",
+    ),
+    "asgi": Entry("remuda.workers.asgi:AsgiWorker", _CONNECTIONS, streams=True, evented=True),
 }
 
 
 def describe(config: Config, kind: str | None = None) -> WorkerClass:
     """The worker class of this configuration, for an application of `kind` if that is known.
 
-    A class of one's own is imported to ask it. Raises WorkerBootError when there is no such class,
-    AppLoadError when it cannot run such an application.
+    A class of one's own is imported to ask it. Raises ConfigError when what the class needs is not
+    installed, WorkerBootError when there is no such class, AppLoadError when it cannot run such an
+    application.
     """
     chosen = config.worker_class_for(kind)
     if isinstance(chosen, str) and chosen in REGISTRY:
-        path, slots, streams, evented = REGISTRY[chosen]
-        return WorkerClass(chosen, path, slots(config), streams=streams, evented=evented)
+        entry = REGISTRY[chosen]
+        if entry.needs is not None and not _is_installed(entry.needs, config.import_paths):
+            raise ConfigError(
+                f"worker class {chosen} needs {entry.needs}, which is not installed",
+                f"pip install 'remuda[{entry.needs}]'",
+            )
+        return WorkerClass(
+            chosen,
+            entry.path,
+            entry.slots(config),
+            streams=entry.streams,
+            evented=entry.evented,
+            patches=entry.patches,
+        )
     cls = _imported(chosen)
     name = chosen if isinstance(chosen, str) else f"{cls.__module__}.{cls.__qualname__}"
-    return WorkerClass(name, cls, cls.slots(config), streams=cls.streams, evented=cls.evented)
+    return WorkerClass(
+        name,
+        cls,
+        cls.slots(config),
+        streams=cls.streams,
+        evented=cls.evented,
+        patches=cls.patches,
+    )
 
 
 def main(
@@ -89,6 +151,14 @@ def main(
     """
     cls = describe(config).load()
     return cls(config, log, files, worker_id, server=server, application=application).main()
+
+
+def _is_installed(package: str, paths: Sequence[str]) -> bool:
+    """Whether a package could be imported, which it is not here. `paths` are searched, too."""
+    from importlib.machinery import PathFinder
+    from importlib.util import find_spec
+
+    return bool(find_spec(package) or PathFinder.find_spec(package, list(paths)))
 
 
 def _imported(path: str | type[Worker]) -> type[Worker]:

@@ -54,6 +54,10 @@ class Worker:
     It is then told when nobody waits for a request any more, and one request that takes long says
     nothing about the worker: only frames that stay unread do."""
 
+    patches = False
+    """Whether it changes the standard library before the application is imported, which therefore
+    cannot be loaded before the fork (`preload_app`)."""
+
     wrap_input: Callable[[_native.Input], object] | None = None
     """What makes `wsgi.input` of a body that is a file; None: as it is."""
 

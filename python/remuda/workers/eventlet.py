@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import eventlet
-import eventlet.event
-import eventlet.greenthread
-import eventlet.hubs
-import eventlet.tpool
+import warnings
 
-from ..errors import WorkerBootError
-from .green import GreenWorker
+with warnings.catch_warnings():
+    # It says at each import that it is deprecated. Who chose this class has read docs/workers.md.
+    warnings.simplefilter("ignore")
+    import eventlet
+    import eventlet.event
+    import eventlet.greenthread
+    import eventlet.hubs
+    import eventlet.tpool
+
+from .green import GreenWorker, require
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,19 +24,13 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-OLDEST = (0, 36)
-
 
 class EventletWorker(GreenWorker):
     """Calls the application in green threads: for code that is written for eventlet."""
 
     def patch(self) -> None:
         """Make the standard library cooperate."""
-        if tuple(eventlet.version_info)[:2] < OLDEST:
-            raise WorkerBootError(
-                f"eventlet {eventlet.__version__} is too old for worker class eventlet",
-                "pip install 'remuda[eventlet]'",
-            )
+        require("eventlet", eventlet.__version__, (0, 36))
         eventlet.monkey_patch()
         self._hub = eventlet.hubs.get_hub()
 

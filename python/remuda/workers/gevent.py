@@ -6,8 +6,7 @@ import gevent
 import gevent.event
 import gevent.monkey
 
-from ..errors import WorkerBootError
-from .green import GreenWorker
+from .green import GreenWorker, require
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,19 +18,13 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-OLDEST = (23, 9)
-
 
 class GeventWorker(GreenWorker):
     """Calls the application in greenlets of gevent: for code that waits on other services."""
 
     def patch(self) -> None:
         """Make the standard library cooperate."""
-        if gevent.version_info[:2] < OLDEST:
-            raise WorkerBootError(
-                f"gevent {gevent.__version__} is too old for worker class gevent",
-                "pip install 'remuda[gevent]'",
-            )
+        require("gevent", gevent.__version__, (23, 9))
         gevent.monkey.patch_all()
         self._hub = gevent.get_hub()
 

@@ -1,4 +1,4 @@
-"""What gevent and eventlet have in common: a request a greenlet, on a hub that waits for nothing else.
+"""What gevent and eventlet have in common: a request a greenlet, on a hub that never blocks.
 
 The hub watches the channel. Its callback claims a request and switches straight into a new greenlet
 for it, which runs until it waits for something or is done; only then is the next one claimed. What
@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import traceback
 from _thread import get_ident
+from os import read
 from time import monotonic, sleep
 
 import greenlet
 
 from .. import _native
+from ..errors import WorkerBootError
 from .base import Worker
 
 TYPE_CHECKING = False
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
         def set(self) -> None: ...
         def wait(self, timeout: float) -> object: ...
 
+
+# `read` and `sleep` above are the real ones, because nothing was patched when this was imported.
 
 # One turn of the hub claims at most so many requests, and begins none after so many seconds: the
 # greenlets that have become ready meanwhile want to run, too.
@@ -62,6 +67,7 @@ class GreenWorker(Worker):
     """A request a greenlet, at most `worker_connections` of them."""
 
     evented = True
+    patches = True
 
     @classmethod
     def slots(cls, config: Config) -> int:
@@ -100,6 +106,7 @@ class GreenWorker(Worker):
         """Patch before anything else is imported."""
         self.patch()
         super().init_process()
+        self._main = greenlet.getcurrent()
         self._thread = get_ident()
         self._running: dict[greenlet.greenlet, _native.Request] = {}
         self._failure: BaseException | None = None
@@ -211,7 +218,7 @@ class GreenWorker(Worker):
     def _on_signal(self) -> None:
         # The interpreter calls the handlers by itself; their number is of no interest.
         try:
-            os.read(self._signals, 4096)
+            read(self._signals, 4096)
         except BlockingIOError:
             pass
         except BaseException as error:  # noqa: BLE001  (of a handler)
@@ -249,7 +256,7 @@ class GreenWorker(Worker):
         names = {
             running: f"{request.method} {request.uri}" for running, request in self._running.items()
         }
-        self.log.error("Stacks of the greenlets", detail=stacks(names))
+        self.log.error("Stacks of the greenlets", detail=stacks(names, but=self._main))
 
 
 class FileInput:
@@ -297,14 +304,28 @@ class FileInput:
         return self._run_in_thread(function, size)
 
 
-def stacks(names: Mapping[greenlet.greenlet, str]) -> str:
+def require(package: str, version: str, oldest: tuple[int, int]) -> None:
+    """Raise WorkerBootError when a package is older than the worker class can do with."""
+    numbers = re.findall(r"\d+", version)[:2]
+    if tuple(map(int, numbers)) < oldest:
+        raise WorkerBootError(
+            f"{package} {version} is too old: worker class {package} needs "
+            f"{'.'.join(map(str, oldest))} or newer",
+            f"pip install --upgrade 'remuda[{package}]'",
+        )
+
+
+def stacks(names: Mapping[greenlet.greenlet, str], but: greenlet.greenlet | None = None) -> str:
     """The stacks of all greenlets that wait, equal ones together, as text for a log.
 
-    `names` says what a greenlet is there for; one without a name is called by its type.
+    `names` says what a greenlet is there for; one without a name is called by its type. `but` is
+    one that is of no interest.
     """
     groups: dict[str, list[str]] = {}
     for found in gc.get_objects():
-        if not isinstance(found, greenlet.greenlet) or (frame := found.gr_frame) is None:
+        if not isinstance(found, greenlet.greenlet) or found is but:
+            continue
+        if (frame := found.gr_frame) is None:
             continue  # not begun, done, or running now: faulthandler has shown that one
         stack = "".join(traceback.format_stack(frame))
         groups.setdefault(stack, []).append(names.get(found) or type(found).__name__)
