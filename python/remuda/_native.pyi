@@ -324,8 +324,12 @@ class RouterEnd:
         content_length: int | None = None,
         body: bytes | None = None,
         file_length: int | None = None,
+        streams: bool = False,
     ) -> bytes:
-        """A request's message. Fields' names are in lower case; `file_length`: the body is a file."""
+        """A request's message. Fields' names are in lower case.
+
+        `file_length`: the body is a file; `streams`: it follows in pieces.
+        """
     def send(self, message: bytes, *, file: int | None = None, copies: int = 1) -> int:
         """Send an encoded request, with the descriptor of its body; its position."""
     def revoke(self, position: int) -> bool:

@@ -93,7 +93,7 @@ impl RouterEnd {
     #[pyo3(signature = (
         id, *, method="GET", target="/", fields=Vec::new(), version=11, https=false, script_name="",
         peer="127.0.0.1", peer_port=40000, server="127.0.0.1", server_port=8000, content_length=None, body=None,
-        file_length=None,
+        file_length=None, streams=false,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn encode<'py>(
@@ -112,6 +112,7 @@ impl RouterEnd {
         content_length: Option<u64>,
         body: Option<&[u8]>,
         file_length: Option<u64>,
+        streams: bool,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let text = pyo3::types::PyString::new(py, target);
         let target = latin1_bytes(&text).ok_or_else(|| PyValueError::new_err("target is not Latin-1"))?;
@@ -141,7 +142,11 @@ impl RouterEnd {
         }
         writer.finish().map_err(too_long)?;
         message::Request::set_id(&mut out, id);
-        let payload = file_length.map_or(Payload::Inline(body), Payload::Descriptor);
+        let payload = match file_length {
+            _ if streams => Payload::Stream,
+            Some(length) => Payload::Descriptor(length),
+            None => Payload::Inline(body),
+        };
         message::Request::set_payload(&mut out, &payload);
         out.extend_from_slice(body);
         Ok(PyBytes::new(py, &out))
@@ -307,6 +312,12 @@ impl RouterEnd {
                 out.set_item("id", section.id)?;
                 out.set_item("status", section.status)?;
                 out.set_item("fields", fields(py, &section.fields)?)?;
+            }
+            message::CREDIT => {
+                let credit = message::Credit::decode(&message).map_err(errors::broken)?;
+                out.set_item("kind", "credit")?;
+                out.set_item("id", credit.id)?;
+                out.set_item("bytes", credit.bytes)?;
             }
             kind => return Err(ChannelError::new_err(format!("an unknown kind of frame: {kind}"))),
         }

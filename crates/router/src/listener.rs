@@ -17,8 +17,11 @@ use crate::watch::watch;
 
 /// Connections that are accepted before others get their turn.
 const BATCH: usize = 64;
-/// Idle connections that are closed at once when there is no descriptor left.
+/// The most idle connections that are closed at once when there is no descriptor left...
 const MAKE_ROOM: usize = 32;
+/// ... and of all connections one in so many: the youngest may only look idle, with a request under
+/// way.
+const MAKE_ROOM_OF: usize = 16;
 /// How long accepting pauses when there is no descriptor left and nothing to close.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often the log says so.
@@ -124,6 +127,10 @@ impl Listener {
         }
         // Others may have the same socket: a successor of the arbiter, or a service manager.
         take_handshakes(self.socket.get_ref());
+        // Whoever was quicker than the closing of the port.
+        if let Err(error) = self.accept_some(&router) {
+            router.log.debug(format_args!("the last connections cannot be accepted: {error}"));
+        }
     }
 }
 
@@ -134,7 +141,8 @@ async fn make_room(router: &Router, error: &io::Error, said: &mut Option<Instant
         error.raw_os_error(),
         None | Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
     );
-    let closed = if is_short { router.clients.close_idlest(MAKE_ROOM) } else { 0 };
+    let most = MAKE_ROOM.min(1 + router.clients.len() / MAKE_ROOM_OF);
+    let closed = if is_short { router.clients.close_idlest(most) } else { 0 };
     if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
         *said = Some(Instant::now());
         router.log.warning(format_args!(

@@ -13,11 +13,12 @@ from .lifespan import Lifespan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from types import FrameType
     from typing import Any
 
     from ..config import Config
+    from ..log import Log
 
 # One turn of the loop takes at most so many frames: tasks that have become ready meanwhile want to
 # run, too.
@@ -171,7 +172,7 @@ class AsgiWorker(LoopWorker):
         self.lifespan = Lifespan(application, self.config.asgi_lifespan, self.log)
         return _native.Asgi(
             self.channel,
-            serve=self._serving(application),
+            serve=serving(application, self.log),
             create_task=self.loop.create_task,
             create_future=self.loop.create_future,
             on_error=self.report,
@@ -192,32 +193,33 @@ class AsgiWorker(LoopWorker):
         """Have the application end."""
         await self.lifespan.stop(timeout)
 
-    def _serving(
-        self, application: Callable[..., Awaitable[None]]
-    ) -> Callable[[dict[str, Any], _native.Exchange], Any]:
-        log = self.log
-
-        async def serve(scope: dict[str, Any], exchange: _native.Exchange) -> None:
-            try:
-                await application(scope, exchange.receive, exchange.send)
-            except Exception as error:  # noqa: BLE001  (logged there)
-                exchange.failed(error)
-            except asyncio.CancelledError:
-                exchange.cancelled()
-                raise
-            except (SystemExit, KeyboardInterrupt) as error:
-                what = type(error).__name__
-                log.error("%s in %s: the worker exits", what, exchange.name, exc_info=error)
-                raise
-            else:
-                exchange.returned()
-
-        return serve
-
     def _report_left(self, message: str, error: BaseException | None) -> None:
         """What comes of a client that has left is no fault of the application, as a rule."""
         if not self._quitting:
             self.log.debug(message, exc_info=error)
+
+
+def serving(
+    application: Callable[[dict[str, Any], Any, Any], Awaitable[None]], log: Log
+) -> Callable[[dict[str, Any], _native.Exchange], Coroutine[Any, Any, None]]:
+    """What makes the coroutine of a request: calls the application, and says how it ended."""
+
+    async def serve(scope: dict[str, Any], exchange: _native.Exchange) -> None:
+        try:
+            await application(scope, exchange.receive, exchange.send)
+        except Exception as error:  # noqa: BLE001  (logged there)
+            exchange.failed(error)
+        except asyncio.CancelledError:
+            exchange.cancelled()
+            raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            what = type(error).__name__
+            log.error("%s in %s: the worker exits", what, exchange.name, exc_info=error)
+            raise
+        else:
+            exchange.returned()
+
+    return serve
 
 
 def stacks(loop: asyncio.AbstractEventLoop) -> str:

@@ -338,10 +338,12 @@ impl Exchange {
         items: impl IntoIterator<Item = Item>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
-        state.messages += 1;
+        let mut items = items.into_iter().peekable();
+        // Without an item, it is sent when the messages before it are.
+        state.messages += u64::from(items.peek().is_some());
         let message = state.messages;
-        for mut item in items {
-            item.message = message;
+        while let Some(mut item) = items.next() {
+            item.message = if items.peek().is_none() { message } else { 0 };
             state.outgoing.push(item);
         }
         let futures = if state.phase == Phase::Complete && !state.waiting.is_empty() {
