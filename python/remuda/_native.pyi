@@ -64,7 +64,11 @@ class Channel:
     def stop(self) -> None:
         """Take no more requests: `take` raises Retired from now on, in every thread."""
     def fileno(self) -> int:
-        """Becomes readable when there may be requests or events, until `take_nowait` gives None."""
+        """Becomes readable when there may be requests or events that `take_nowait` has not given.
+
+        It says nothing of what was there when `take_nowait` was called: who stops before that gives
+        None must call it again unasked.
+        """
     def hangup_fileno(self) -> int:
         """Becomes readable, or hangs up, when arbiter and router are dead."""
     def wakeup_fileno(self) -> int:
