@@ -5,6 +5,7 @@
 //! * [`request`]: one claimed request.
 //! * [`wsgi`]: the WSGI gateway.
 //! * [`asgi`]: the ASGI gateway.
+//! * [`gather`]: requests with whole bodies on an event loop.
 //! * [`router`]: being the router.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
@@ -15,6 +16,7 @@
 mod asgi;
 mod channel;
 mod errors;
+mod gather;
 mod inbox;
 mod outbox;
 mod probe;
@@ -35,6 +37,8 @@ mod _native {
     use crate::asgi::{Asgi, Awaited, Exchange, Sent};
     #[pymodule_export]
     use crate::channel::{Channel, Event, channel_files};
+    #[pymodule_export]
+    use crate::gather::Gather;
     #[pymodule_export]
     use crate::probe::RouterEnd;
     #[pymodule_export]
