@@ -5,6 +5,7 @@
 //! * [`request`]: one claimed request.
 //! * [`wsgi`]: the WSGI gateway.
 //! * [`asgi`]: the ASGI gateway.
+//! * [`gather`]: requests with whole bodies on an event loop.
 //! * [`router`]: being the router.
 //! * [`stacks`]: the memory of greenlets.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
@@ -16,6 +17,7 @@
 mod asgi;
 mod channel;
 mod errors;
+mod gather;
 mod inbox;
 mod outbox;
 mod probe;
@@ -37,6 +39,8 @@ mod _native {
     use crate::asgi::{Asgi, Awaited, Exchange, Sent};
     #[pymodule_export]
     use crate::channel::{Channel, Event, channel_files};
+    #[pymodule_export]
+    use crate::gather::Gather;
     #[pymodule_export]
     use crate::probe::RouterEnd;
     #[pymodule_export]
