@@ -59,7 +59,7 @@ class Load:
         eventually(f"{requests} more answers, {self.outcomes}", lambda: self.answered >= before + requests)
 
     def wait_bodies(self, count: int) -> None:
-        """Wait until from now on so many different bodies have come: of /pid, so many workers serve."""
+        """Wait for so many different bodies from now on: of /pid, so many workers serve."""
         self.bodies.clear()
         eventually(f"{count} different bodies, {self.bodies}", lambda: len(self.bodies) >= count)
 
