@@ -83,4 +83,6 @@ $(BUILT): $(TOOLS) $(RUST)
 	@PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet --extras all
 	@touch $@
 
+include bench/bench.mk
+
 .PHONY: help build serve test lint fmt fuzz loom wheel clean need need-lint need-fuzz

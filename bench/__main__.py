@@ -55,14 +55,17 @@ def main() -> int:
     options = arguments()
     signal.signal(signal.SIGTERM, stop)
     names = list(BENCHES) if "all" in options.bench else options.bench
+    runs = {name: chosen(BENCHES[name].ROWS, options.only) for name in names}
+    runs = {name: servers for name, servers in runs.items() if servers}
+    if not runs:
+        rows = sorted({row for name in names for row in BENCHES[name].ROWS})
+        report.note(f"bench: no server matches --only; there are: {', '.join(rows)}")
+        return 2
     began = time.monotonic()
     try:
         machine.describe()
-        for name in names:
-            bench = BENCHES[name]
-            servers = chosen(bench.ROWS, options.only)
-            if servers:
-                bench.run(servers, options)
+        for name, servers in runs.items():
+            BENCHES[name].run(servers, options)
     except BenchError as error:
         report.note(f"bench: {error}")
         return 1

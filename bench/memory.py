@@ -12,7 +12,7 @@ from bench.rounds import interleaved
 from bench.servers import Server
 
 NAME = "memory"
-ROUNDS = 3
+ROUNDS = 1
 ROWS = [
     "nginx",
     "fastwsgi",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from email.message import Message
 from pathlib import Path
 
 from arbiter_driver import alive, eventually
@@ -20,7 +21,7 @@ CLASSES = ["gevent", "eventlet"]
 class Answer:
     """What a request got."""
 
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: Message, body: bytes) -> None:
         self.status = status
         self.headers = headers
         self.body = body
@@ -56,7 +57,9 @@ class Call(threading.Thread):
 class Server:
     """A real server on a port of its own, serving `demo:app` of its directory."""
 
-    def __init__(self, directory: Path, application: str, *arguments: str, app: str = "app") -> None:
+    def __init__(
+        self, directory: Path, application: str, *arguments: str, app: str = "app"
+    ) -> None:
         self.directory = directory
         (directory / "demo.py").write_text(application)
         self.path = directory / "log"
@@ -101,7 +104,7 @@ class Server:
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
-            return Answer(response.status, dict(response.getheaders()), response.read())
+            return Answer(response.status, response.headers, response.read())
         finally:
             connection.close()
 

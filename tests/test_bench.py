@@ -24,6 +24,10 @@ from bench.process import BenchError, get, serving  # noqa: E402
 from bench.schedule import Due, ideal, schedule  # noqa: E402
 from bench.servers import Launch, Server  # noqa: E402
 
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="the benchmarks read Linux's /proc"
+)
+
 WRK = """Running 1s test @ http://127.0.0.1:47887/
   1 threads and 64 connections
   Thread Stats   Avg      Stdev     Max   +/- Stdev

@@ -20,6 +20,9 @@ def route(control: int) -> int:
 def router_option_names() -> list[str]:
     """The names of the settings that the router reads."""
 
+def keep_stacks() -> None:
+    """Keep the memory of greenlets that have ended for the next ones, in this process from now on."""
+
 class Retired(Exception):
     """There will be no more requests: STOP, `Channel.stop`, or arbiter and router are dead."""
 
@@ -64,7 +67,11 @@ class Channel:
     def stop(self) -> None:
         """Take no more requests: `take` raises Retired from now on, in every thread."""
     def fileno(self) -> int:
-        """Becomes readable when there may be requests or events, until `take_nowait` gives None."""
+        """Becomes readable when there may be requests or events that `take_nowait` has not given.
+
+        It says nothing of what was there when `take_nowait` was called: who stops before that gives
+        None must call it again unasked.
+        """
     def hangup_fileno(self) -> int:
         """Becomes readable, or hangs up, when arbiter and router are dead."""
     def wakeup_fileno(self) -> int:

@@ -246,7 +246,9 @@ class Arbiter(Server):
         self._reopen()
         for child in self.children:
             # One that is booting has no handler yet, and would die.
-            if child.state in (State.READY, State.RETIRING):
+            if child.state is State.BOOTING:
+                child.reopens = True
+            elif child.state in (State.READY, State.RETIRING):
                 self.signal(child, signal.SIGUSR1)
 
     def _usr2(self) -> None:
@@ -286,8 +288,8 @@ class Arbiter(Server):
 
     def _ready(self, message: dict[str, Any]) -> None:
         child = self._child(message)
-        if child is not None:
-            self.children.ready(child, time.monotonic())
+        if child is not None and self.children.ready(child, time.monotonic()) and child.reopens:
+            self.signal(child, signal.SIGUSR1)
 
     def _spent(self, message: dict[str, Any]) -> None:
         child = self._child(message)
@@ -334,8 +336,9 @@ class Arbiter(Server):
         if router.pid is not None or self.shutdown is not None or now < router.backoff.not_before:
             return
         try:
-            keep = [*self.listeners.filenos(), self.log.fileno()]
-            router.fork(self.config, self.signals, keep, now)
+            # It is given the listening sockets, and closes those: a copy that it inherits would stay
+            # open and shake hands with clients that nobody accepts.
+            router.fork(self.config, self.signals, [self.log.fileno()], now)
         except OSError as error:
             self.log.error("Cannot fork a router: %s", error.strerror)
             router.backoff.failed(now, now)
@@ -500,7 +503,10 @@ class Arbiter(Server):
         how = _how(status)
         code = os.waitstatus_to_exitcode(status)
         expected = child.state in (State.RETIRING, State.DYING)
-        needed = OtherClassError.CODES.get(code) if not self.children.ever_ready else None
+        needed = OtherClassError.CODES.get(code)
+        # Where a class is chosen nobody asks for another: the application exited like that.
+        if self.children.ever_ready or child.cfg.is_class_chosen:
+            needed = None
         if needed is not None:
             self.log.debug("Worker (pid:%s) needs the worker class %s", child.pid, needed)
         elif code == -signal.SIGKILL and not child.killed:

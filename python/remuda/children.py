@@ -55,6 +55,8 @@ class Child:
         self.killed = False
         # It was sent away through no fault of its own.
         self.dismissed = False
+        # The logs were rotated while it booted: it reopens them when it is ready.
+        self.reopens = False
         # Carried along for the arbiter and for hooks.
         self.cfg: Any = None
         self.log: Any = None

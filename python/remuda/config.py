@@ -106,6 +106,11 @@ class Config(Settings):
         # gunicorn puts each in front of the one before.
         return [*reversed(paths), self.chdir]
 
+    @property
+    def is_class_chosen(self) -> bool:
+        """Whether the user, or the application once it was loaded, has chosen the worker class."""
+        return self.origins["worker_class"] != _DEFAULT
+
     def worker_class_for(self, kind: str | None = None) -> str | type:
         """The class that runs an application of this kind: "wsgi", "asgi" or "tornado".
 
@@ -113,7 +118,7 @@ class Config(Settings):
         Raises AppLoadError when the class that was chosen cannot run such an application.
         """
         chosen = self.worker_class
-        if self.origins["worker_class"] == _DEFAULT and kind in ("asgi", "tornado"):
+        if not self.is_class_chosen and kind in ("asgi", "tornado"):
             return kind
         if chosen == "sync" and self.threads > 1:
             chosen = "gthread"

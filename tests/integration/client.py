@@ -1,4 +1,4 @@
-"""An HTTP/1 client that takes nothing on trust: raw sockets, and a reader that fails on anything odd.
+"""An HTTP/1 client that trusts nobody: raw sockets, and a reader that fails on anything odd.
 
 It distinguishes what `http.client` does not: no byte of an answer, an answer cut short, bytes after
 an answer.
@@ -109,6 +109,10 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def fileno(self) -> int:
+        """For select."""
+        return self.socket.fileno()
 
     def close(self) -> None:
         """Close the connection."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from .client import Address, Client, Lost, Malformed, Response
-from .processes import eventually
+from .processes import PATIENCE, eventually
 
 
 class Load:
@@ -59,7 +59,7 @@ class Load:
         eventually(f"{requests} more answers, {self.outcomes}", lambda: self.answered >= before + requests)
 
     def wait_bodies(self, count: int) -> None:
-        """Wait until from now on so many different bodies have come: of /pid, so many workers serve."""
+        """Wait for so many different bodies from now on: of /pid, so many workers serve."""
         self.bodies.clear()
         eventually(f"{count} different bodies, {self.bodies}", lambda: len(self.bodies) >= count)
 
@@ -69,6 +69,13 @@ class Load:
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive(), f"a request without end: {self.outcomes}"
+        return +self.outcomes
+
+    def finish_by_themselves(self) -> Counter[str]:
+        """Wait until nobody listens any more, so that each client has ended."""
+        for thread in self._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), f"somebody still listens: {self.outcomes}"
         return +self.outcomes
 
     def _count(self, outcome: str, detail: str = "") -> None:

@@ -7,7 +7,9 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -262,9 +264,9 @@ def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(start: Start) -> 
     server.begun("begun.5")
     os.kill(server.workers()[0], signal.SIGTERM)
     later = server.call("/pid")
-    server.says("Booting worker with pid", 2)
     (server.directory / "go").touch()
     assert {call.result().status for call in calls} == {200}
+    server.says("Booting worker with pid", 2)
     assert int(later.result().text) == server.workers()[1]
     assert "[ERROR]" not in server.log()
 
@@ -325,8 +327,6 @@ def test_a_reload_under_load_loses_no_request(start: Start) -> None:
                 outcomes.append(error)
         connection.close()
 
-    import threading
-
     clients = [threading.Thread(target=client) for _ in range(8)]
     for one in clients:
         one.start()
@@ -364,8 +364,6 @@ def test_a_missing_extra_is_named_with_its_fix(name: str, tmp_path: Path) -> Non
 
         (site / "tomli").symlink_to(Path(tomli.__file__).parent)
     (tmp_path / "demo.py").write_text("def app(environ, start_response): ...")
-    import subprocess
-
     ended = subprocess.run(
         [sys.executable, "-S", "-m", "remuda", "-b", "127.0.0.1:0", "-k", name, "demo:app"],
         cwd=tmp_path,

@@ -189,6 +189,19 @@ def test_term_answers_pipelined_requests_that_were_sent_before(serve: Serve) -> 
     assert server.wait_exit() == 0
 
 
+def test_a_request_that_takes_long_to_finish_leaves_no_port_open_after_term(serve: Serve) -> None:
+    server = serve("-w", "2")
+    slow = server.connect()
+    slow.request("/begin?2")
+    server.eventually("it has begun", (server.directory / "begun").exists)
+    load = server.load(4, keep=False)
+    server.signal(signal.SIGTERM)
+    # A port that still shakes hands while nobody accepts would reset whoever connects now.
+    assert set(load.finish_by_themselves()) == {"200", "refused"}, load.details
+    assert slow.response().text == "slept"
+    assert server.wait_exit() == 0
+
+
 def test_term_cuts_what_is_left_after_graceful_timeout(
     serve: Serve, worker_class: WorkerClass
 ) -> None:

@@ -7,6 +7,7 @@
 //! * [`asgi`]: the ASGI gateway.
 //! * [`gather`]: requests with whole bodies on an event loop.
 //! * [`router`]: being the router.
+//! * [`stacks`]: the memory of greenlets.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
 //! Two rules keep threads and greenlets apart. No lock is held while Python code may run, because
@@ -23,6 +24,7 @@ mod probe;
 mod request;
 mod room;
 mod router;
+mod stacks;
 mod text;
 mod wsgi;
 
@@ -45,6 +47,8 @@ mod _native {
     use crate::request::Request;
     #[pymodule_export]
     use crate::router::{route, router_option_names};
+    #[pymodule_export]
+    use crate::stacks::keep_stacks;
     #[pymodule_export]
     use crate::wsgi::{FileWrapper, Input, Response, Wsgi};
 

@@ -108,6 +108,8 @@ pub(crate) struct Connection {
     at: usize,
     /// The client will send no more.
     ended: bool,
+    /// It said so while it waited for the response to the present request.
+    left: bool,
     /// How the client takes what waits for it, while something does.
     taking: Option<Pace>,
     /// When it must have taken more.
@@ -146,6 +148,7 @@ impl Connection {
             input: Vec::new(),
             at: 0,
             ended: false,
+            left: false,
             taking: None,
             take_by: None,
             begun: false,
@@ -214,6 +217,7 @@ impl Connection {
             }
         }
         self.client.set_deadline(None);
+        self.left = false;
         if !self.router.submit(&self.exchange) {
             self.router.with_server(|server| {
                 self.exchange.response.borrow_mut().fail(503, server, Some(RETRY_AFTER));
@@ -534,13 +538,16 @@ impl Connection {
                     // The end of what the client sends does not tell whether it still listens. It is
                     // taken for gone where nothing is lost by it: before a worker has begun, and for
                     // classes whose applications are told.
-                    let queued = matches!(self.exchange.place.get(), Place::Queued(_));
-                    if queued || (self.settings.options.streams && !self.exchange.response.borrow().is_over())
-                    {
+                    self.left = true;
+                    if self.settings.options.streams && !self.exchange.response.borrow().is_over() {
                         return Poll::Ready(Err(End::Quiet));
                     }
                 }
             }
+        }
+        // It may be back in the queue long after the client has ended.
+        if self.left && matches!(self.exchange.place.get(), Place::Queued(_)) {
+            return Poll::Ready(Err(End::Quiet));
         }
         Poll::Pending
     }
@@ -616,6 +623,8 @@ impl Connection {
             return Err(End::Quiet);
         }
         self.drop_exchange(Reason::ClientLeft);
+        // An idle connection holds no disk.
+        *self.exchange.file.borrow_mut() = None;
         // A client may say that it has no more requests than these (RFC 9112 9.6), and still wants
         // to have them answered.
         if keeps && !unfinished && (!self.ended || !self.unread().is_empty()) {

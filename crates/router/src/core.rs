@@ -175,6 +175,8 @@ impl Router {
     fn requeue(&self, exchanges: Vec<Rc<Exchange>>) {
         for exchange in exchanges.into_iter().rev() {
             let ticket = self.enqueue(&exchange);
+            // Its client may have left while a worker had it.
+            exchange.client.wake();
             self.queue.borrow_mut().push_front((ticket, exchange));
         }
     }

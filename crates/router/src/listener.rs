@@ -17,8 +17,11 @@ use crate::watch::watch;
 
 /// Connections that are accepted before others get their turn.
 const BATCH: usize = 64;
-/// Idle connections that are closed at once when there is no descriptor left.
+/// The most idle connections that are closed at once when there is no descriptor left...
 const MAKE_ROOM: usize = 32;
+/// ... and of all connections one in so many: the youngest may only look idle, with a request under
+/// way.
+const MAKE_ROOM_OF: usize = 16;
 /// How long accepting pauses when there is no descriptor left and nothing to close.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often the log says so.
@@ -74,7 +77,8 @@ impl Listener {
         let limit = router.settings().options.max_connections;
         for _ in 0..BATCH {
             if limit > 0 && router.clients.len() >= limit {
-                return Err(io::Error::other("max_connections"));
+                // Only for one who really waits must others go.
+                return if self.has_waiting()? { Err(io::Error::other("max_connections")) } else { Ok(false) };
             }
             match accept(self.socket.as_raw_fd()) {
                 Ok((fd, from)) => self.begin(router, fd, &from),
@@ -85,6 +89,16 @@ impl Listener {
             }
         }
         Ok(true)
+    }
+
+    /// Is there a connection to accept?
+    fn has_waiting(&self) -> io::Result<bool> {
+        let mut entry = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one live entry, and no waiting.
+        if unsafe { libc::poll(&raw mut entry, 1, 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(entry.revents & libc::POLLIN != 0)
     }
 
     fn begin(&self, router: &Rc<Router>, fd: OwnedFd, from: &SockAddr) {
@@ -124,6 +138,10 @@ impl Listener {
         }
         // Others may have the same socket: a successor of the arbiter, or a service manager.
         take_handshakes(self.socket.get_ref());
+        // Whoever was quicker than the closing of the port.
+        if let Err(error) = self.accept_some(&router) {
+            router.log.debug(format_args!("the last connections cannot be accepted: {error}"));
+        }
     }
 }
 
@@ -134,7 +152,8 @@ async fn make_room(router: &Router, error: &io::Error, said: &mut Option<Instant
         error.raw_os_error(),
         None | Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
     );
-    let closed = if is_short { router.clients.close_idlest(MAKE_ROOM) } else { 0 };
+    let most = MAKE_ROOM.min(1 + router.clients.len() / MAKE_ROOM_OF);
+    let closed = if is_short { router.clients.close_idlest(most) } else { 0 };
     if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
         *said = Some(Instant::now());
         router.log.warning(format_args!(

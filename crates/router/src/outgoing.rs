@@ -310,3 +310,6 @@ fn copy_file(socket: BorrowedFd<'_>, file: &File, offset: u64, count: usize) -> 
         _ => Ok(0),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

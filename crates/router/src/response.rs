@@ -460,3 +460,6 @@ fn declared_length(fields: message::Fields<'_>) -> Result<Option<u64>, Complaint
     }
     Ok(declared)
 }
+
+#[cfg(test)]
+mod tests;

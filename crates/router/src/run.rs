@@ -72,7 +72,7 @@ async fn serve(control: OwnedFd) -> io::Result<()> {
     let flush = spawn_local(router.clone().flush_task());
     let ahead = spawn_local(router.clone().ahead_task());
     let sweep = spawn_local(router.clone().sweep_task());
-    let mut main = Main { router, accepting: Vec::new(), end: None, orphaned: false };
+    let mut main = Main { router, accepting: Vec::new(), draining: Vec::new(), end: None, orphaned: false };
     tokio::select! {
         done = main.run() => done,
         _ = flush => Err(io::Error::other("a task of the router has failed")),
@@ -84,6 +84,8 @@ async fn serve(control: OwnedFd) -> io::Result<()> {
 struct Main {
     router: Rc<Router>,
     accepting: Vec<Accepting>,
+    /// At the end: what drains the listeners.
+    draining: Vec<AbortHandle>,
     /// While draining: when what is left is cut.
     end: Option<Instant>,
     orphaned: bool,
@@ -125,7 +127,7 @@ impl Main {
     }
 
     fn is_stopped(&self) -> bool {
-        self.router.clients.len() == 0 && self.accepting.iter().all(|accepting| accepting.task.is_finished())
+        self.router.clients.len() == 0 && self.draining.iter().all(AbortHandle::is_finished)
     }
 
     fn obey(&mut self, order: Order, fds: Vec<OwnedFd>) -> io::Result<()> {
@@ -204,11 +206,10 @@ impl Main {
         }
         self.end = Some(Instant::now() + grace);
         self.router.ending.set(Ending::Draining);
-        for accepting in std::mem::take(&mut self.accepting) {
-            let listener = accepting.listener.clone();
-            let task = self.drain(accepting);
-            self.accepting.push(Accepting { listener, task });
-        }
+        // Only the tasks hold the sockets from now on: one that is drained must not stay open, or it
+        // would go on shaking hands with clients that nobody accepts.
+        self.draining =
+            std::mem::take(&mut self.accepting).into_iter().map(|accepting| self.drain(accepting)).collect();
     }
 }
 

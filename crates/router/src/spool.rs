@@ -157,3 +157,6 @@ impl ResponseSpool {
         self.file.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

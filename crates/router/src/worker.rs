@@ -476,3 +476,6 @@ fn boot_sequence() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     (since.as_micros() as u64) & 0xffff_ffff_ffff
 }
+
+#[cfg(test)]
+mod tests;

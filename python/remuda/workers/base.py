@@ -101,6 +101,9 @@ class Worker:
             except OtherClassError as error:
                 return error.exit_code
             except RemudaError as error:
+                if self._quitting:
+                    # What looks as if the application had called sys.exit were our own handlers.
+                    return 0
                 self.log.error("%s", error, detail=error.detail)
                 return error.exit_code
             except Exception:

@@ -104,11 +104,13 @@ class GreenWorker(Worker):
 
     def init_process(self) -> None:
         """Patch before anything else is imported."""
+        _native.keep_stacks()
         self.patch()
         super().init_process()
         self._main = greenlet.getcurrent()
         self._thread = get_ident()
         self._running: dict[greenlet.greenlet, _native.Request] = {}
+        self._goes_on = False
         self._failure: BaseException | None = None
         self._news = self.event()
         self._room = self.event()
@@ -181,7 +183,6 @@ class GreenWorker(Worker):
         take, begin = self.channel.take_nowait, self.begin
         until = monotonic() + TURN
         try:
-            # What is left when this ends early keeps the descriptor readable.
             for _ in range(BATCH):
                 item = take()
                 if item is None:
@@ -191,12 +192,20 @@ class GreenWorker(Worker):
                 else:
                     self._cancel(item)
                 if monotonic() >= until:
-                    return
+                    break
+            # The descriptor says nothing of what is left before None was given.
+            if not self._goes_on:
+                self._goes_on = True
+                self.run_in_hub(self._go_on)
         except _native.Retired:
             self._unwatch()
             self._news.set()
         except BaseException as error:  # noqa: BLE001  (raised again in the main greenlet)
             self._fail(error)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._take()
 
     def _cancel(self, event: _native.Event) -> None:
         if event.kind != "cancel" or event.reason != "timeout":
@@ -267,8 +276,9 @@ class FileInput:
     def __init__(
         self,
         body: _native.Input,
-        run_in_thread: Callable[[Callable[[int | None], Any], int | None], Any],
+        run_in_thread: Callable[[Callable[[Any], Any], object], Any],
     ) -> None:
+        """`run_in_thread` calls a function with an argument and waits as the event loop does."""
         self._body = body
         self._run_in_thread = run_in_thread
 
@@ -301,7 +311,8 @@ class FileInput:
     def _run(self, function: Callable[[int | None], T], size: int | None) -> T:
         if size is not None and 0 <= size <= LARGE:
             return function(size)
-        return self._run_in_thread(function, size)
+        result: T = self._run_in_thread(function, size)
+        return result
 
 
 def require(package: str, version: str, oldest: tuple[int, int]) -> None:

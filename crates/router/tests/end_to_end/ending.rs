@@ -102,11 +102,10 @@ fn a_socket_that_another_shares_takes_connections_after_the_stop() {
     let house = House::open(|_| {});
     house.order(&json!({"type": "stop", "grace": 5.0}), &[]);
     house.report("stopped");
-    let begun = Instant::now();
-    // The test is the successor, with the same socket.
-    let _client = house.connect();
+    // The test is the successor, with the same socket. A handshake that is dropped is tried again
+    // after a second, by then in vain.
+    let _client = std::net::TcpStream::connect_timeout(&house.address, Duration::from_millis(900)).unwrap();
     house.listener.accept().unwrap();
-    assert!(begun.elapsed() < Duration::from_millis(900), "the handshake was tried twice");
 }
 
 #[test]

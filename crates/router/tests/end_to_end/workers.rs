@@ -347,3 +347,56 @@ fn a_fast_worker_is_given_requests_ahead_and_they_are_taken_back_when_it_is_not(
     bodies.sort();
     assert_eq!(bodies, [&b"one"[..], b"two", b"two", b"two"]);
 }
+
+/// Numbers that look like chance and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+#[test]
+fn whatever_a_worker_writes_the_router_lives_and_its_client_gets_a_response_or_a_cut() {
+    let mut house = House::open(|options| options["max_queue"] = 1.into());
+    for seed in 0..150 {
+        let mut dice = Dice(seed);
+        let mut worker = house.worker(1);
+        let mut client = house.connect();
+        client.get("/victim");
+        let asked = worker.expect("/victim");
+        for _ in 0..dice.roll(8) {
+            let kind = [16, 17, 18, 19, 20, 21, 22, 2, 2, 2, 17, 99][dice.roll(12) as usize];
+            let mut payload = asked.id.to_le_bytes().to_vec();
+            match dice.roll(4) {
+                // What could be a message, for the right request.
+                0 | 1 => {
+                    payload.extend_from_slice(&(dice.roll(8) as u16).to_le_bytes());
+                    payload.extend_from_slice(&[0; 6]);
+                    payload.extend_from_slice(&[200, 0, 0, 0, 0, 0, 0, 0, 0, 0][..dice.roll(11) as usize]);
+                    payload.extend_from_slice(&vec![b'd'; dice.roll(100) as usize]);
+                }
+                // For another one.
+                2 => payload = vec![0xff; dice.roll(64) as usize],
+                _ => payload = (0..dice.roll(64)).map(|_| dice.roll(256) as u8).collect(),
+            }
+            let _ = worker.end.responses.push(kind, &[&payload]);
+        }
+        worker.end.wake_router.signal();
+        house.gone(worker);
+        // Whatever there is to come has come when the client says that it is done.
+        client.finish();
+        let (bytes, reset) = client.rest();
+        let parsed = crate::strict::parse(&bytes, false, !reset);
+        assert!(parsed.is_ok(), "{seed}: {parsed:?} {:?}", String::from_utf8_lossy(&bytes));
+    }
+    // It still serves.
+    let mut worker = house.worker(1);
+    let mut client = house.connect();
+    client.get("/");
+    let asked = worker.expect("/");
+    worker.answer(&asked, b"ok");
+    assert_eq!(client.response().body, b"ok");
+}

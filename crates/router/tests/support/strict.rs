@@ -90,7 +90,7 @@ pub fn parse(bytes: &[u8], head_only: bool, ended: bool) -> Result<Option<Parsed
     if chunked && length.is_some() {
         return Err("framed in two ways".to_owned());
     }
-    if chunked && status == 204 || status == 204 && length.is_some() {
+    if status == 204 && (chunked || length.is_some()) {
         return Err("a 204 with a body".to_owned());
     }
     let mut parsed = Parsed {
