@@ -12,9 +12,6 @@
 /raise           raises
 """
 
-# What is imported belongs to the framework that was chosen.
-# ruff: noqa: RET501
-
 import asyncio
 import hashlib
 import json
