@@ -64,8 +64,8 @@ def test_503_of_a_full_queue_is_logged_too(serve: Serve) -> None:
 
 
 def test_every_atom(serve: Serve) -> None:
-    atoms = "h l u m U q H s B b f a".split()
-    times = "T M D L".split()
+    atoms = ["h", "l", "u", "m", "U", "q", "H", "s", "B", "b", "f", "a"]
+    times = ["T", "M", "D", "L"]
     form = "|".join(f"%({atom})s" for atom in [*atoms, *times, "p", "w", "Q"])
     form += "|%({x-one}i)s|%({Location}o)s|%({missing}i)s|%({wsgi.version}e)s|%(t)s|%%"
     server = serve("-w", "1", *LOG, "--access-logformat", form, ready=False)
@@ -81,7 +81,7 @@ def test_every_atom(serve: Serve) -> None:
     ]  # fmt: skip
     (pid,) = server.workers
     assert redirect[16:18] == [f"<{pid}>", str(pid)]
-    assert redirect[18].isdigit()
+    assert 0 <= float(redirect[18]) < 30_000
     assert redirect[19:23] == ["1", "/elsewhere", "-", "-"]
     assert re.fullmatch(r"\[.*\]", redirect[23])
     assert redirect[24] in ("%", "%%")
