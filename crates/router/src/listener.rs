@@ -77,7 +77,8 @@ impl Listener {
         let limit = router.settings().options.max_connections;
         for _ in 0..BATCH {
             if limit > 0 && router.clients.len() >= limit {
-                return Err(io::Error::other("max_connections"));
+                // Only for one who really waits must others go.
+                return if self.has_waiting()? { Err(io::Error::other("max_connections")) } else { Ok(false) };
             }
             match accept(self.socket.as_raw_fd()) {
                 Ok((fd, from)) => self.begin(router, fd, &from),
@@ -88,6 +89,16 @@ impl Listener {
             }
         }
         Ok(true)
+    }
+
+    /// Is there a connection to accept?
+    fn has_waiting(&self) -> io::Result<bool> {
+        let mut entry = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one live entry, and no waiting.
+        if unsafe { libc::poll(&raw mut entry, 1, 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(entry.revents & libc::POLLIN != 0)
     }
 
     fn begin(&self, router: &Rc<Router>, fd: OwnedFd, from: &SockAddr) {
