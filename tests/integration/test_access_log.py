@@ -26,11 +26,11 @@ def test_the_default_format_is_gunicorns(serve: Serve, worker_class: WorkerClass
 
 
 def test_each_request_is_one_line_whatever_becomes_of_it(
-    serve: Serve, worker_class: WorkerClass
+    serve: Serve, blocking_class: WorkerClass
 ) -> None:
     server = serve(
         "-w", "2", *LOG, "--access-logformat", "%(s)s %(m)s %(U)s", "--timeout", "1.5",
-        "--header-timeout", "1", worker_class=worker_class, ready=False,
+        "--header-timeout", "1", worker_class=blocking_class, ready=False,
     )  # fmt: skip
     assert server.get("/").status == 200
     assert server.get("/status?404%20Not%20Found").status == 404

@@ -128,7 +128,8 @@ def test_trailers_are_no_headers(server: Server) -> None:
     with server.connect() as client:
         client.send(
             b"POST /environ HTTP/1.1\r\nHost: x\r\n"
-            b"Transfer-Encoding: chunked\r\nTrailer: X-Late\r\n\r\n1\r\na\r\n0\r\nX-Late: yes\r\nX-User: root\r\n\r\n"
+            b"Transfer-Encoding: chunked\r\nTrailer: X-Late\r\n\r\n"
+            b"1\r\na\r\n0\r\nX-Late: yes\r\nX-User: root\r\n\r\n"
         )
         environ = client.response().json
         assert not {"HTTP_X_LATE", "HTTP_X_USER"} & set(environ)
