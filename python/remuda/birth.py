@@ -50,6 +50,8 @@ def be_worker(
     finally:
         try:
             finalize()
+        except SystemExit:
+            pass  # QUIT came: at once
         except BaseException:
             log.exception("Exception at the end of worker process")
         finally:

@@ -17,7 +17,9 @@ Address: TypeAlias = "tuple[str, int] | str"
 SILENCE = 30.0
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\r\n")
-FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\x21-\x7e\x80-\xff][\t\x20-\x7e\x80-\xff]*)?)\r\n")
+FIELD = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\x21-\x7e\x80-\xff][\t\x20-\x7e\x80-\xff]*)?)\r\n"
+)
 CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})\r\n")
 
 
@@ -81,7 +83,9 @@ class Response:
 class Client:
     """One connection."""
 
-    def __init__(self, address: Address, timeout: float = SILENCE, buffer: int | None = None) -> None:
+    def __init__(
+        self, address: Address, timeout: float = SILENCE, buffer: int | None = None
+    ) -> None:
         """Connect. `buffer` is the size of the receive buffer, for those who read slowly.
 
         Raises OSError.
@@ -124,7 +128,9 @@ class Client:
         """Send bytes as they are."""
         self.socket.sendall(data)
 
-    def request(self, target: str = "/", method: str = "GET", body: bytes | None = None, **more: str) -> None:
+    def request(
+        self, target: str = "/", method: str = "GET", body: bytes | None = None, **more: str
+    ) -> None:
         """Send a request. Of more fields the name's underscores are hyphens."""
         lines = [f"{method} {target} HTTP/1.1"]
         fields = {name.replace("_", "-"): value for name, value in more.items()}

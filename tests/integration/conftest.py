@@ -19,12 +19,17 @@ class WorkerClass(NamedTuple):
     application: str = WSGI
     # How many requests a worker serves at a time, as far as `arguments` say.
     slots: int = 1
+    # Whether one request that blocks is seen as such: where a loop serves many requests, only a
+    # loop that is blocked is.
+    blocks: bool = True
 
 
 # A test that takes the fixture `worker_class` runs with each of these.
 CLASSES = {
     "sync": WorkerClass(("-k", "sync")),
     "gthread": WorkerClass(("-k", "gthread", "--threads", "4"), slots=4),
+    "gevent": WorkerClass(("-k", "gevent", "--worker-connections", "4"), slots=4, blocks=False),
+    "eventlet": WorkerClass(("-k", "eventlet", "--worker-connections", "4"), slots=4, blocks=False),
 }
 
 Serve = Callable[..., Server]
@@ -33,6 +38,15 @@ Serve = Callable[..., Server]
 @pytest.fixture(params=CLASSES.values(), ids=CLASSES.keys())
 def worker_class(request: pytest.FixtureRequest) -> WorkerClass:
     """Each worker class in turn."""
+    return request.param
+
+
+@pytest.fixture(
+    params=[one for one in CLASSES.values() if one.blocks],
+    ids=[name for name, one in CLASSES.items() if one.blocks],
+)
+def blocking_class(request: pytest.FixtureRequest) -> WorkerClass:
+    """Each worker class in turn of which one request that blocks is found out."""
     return request.param
 
 

@@ -26,11 +26,11 @@ def test_the_default_format_is_gunicorns(serve: Serve, worker_class: WorkerClass
 
 
 def test_each_request_is_one_line_whatever_becomes_of_it(
-    serve: Serve, worker_class: WorkerClass
+    serve: Serve, blocking_class: WorkerClass
 ) -> None:
     server = serve(
         "-w", "2", *LOG, "--access-logformat", "%(s)s %(m)s %(U)s", "--timeout", "1.5",
-        "--header-timeout", "1", worker_class=worker_class, ready=False,
+        "--header-timeout", "1", worker_class=blocking_class, ready=False,
     )  # fmt: skip
     assert server.get("/").status == 200
     assert server.get("/status?404%20Not%20Found").status == 404
@@ -64,8 +64,8 @@ def test_503_of_a_full_queue_is_logged_too(serve: Serve) -> None:
 
 
 def test_every_atom(serve: Serve) -> None:
-    atoms = "h l u m U q H s B b f a".split()
-    times = "T M D L".split()
+    atoms = ["h", "l", "u", "m", "U", "q", "H", "s", "B", "b", "f", "a"]
+    times = ["T", "M", "D", "L"]
     form = "|".join(f"%({atom})s" for atom in [*atoms, *times, "p", "w", "Q"])
     form += "|%({x-one}i)s|%({Location}o)s|%({missing}i)s|%({wsgi.version}e)s|%(t)s|%%"
     server = serve("-w", "1", *LOG, "--access-logformat", form, ready=False)
@@ -81,7 +81,7 @@ def test_every_atom(serve: Serve) -> None:
     ]  # fmt: skip
     (pid,) = server.workers
     assert redirect[16:18] == [f"<{pid}>", str(pid)]
-    assert redirect[18].isdigit()
+    assert 0 <= float(redirect[18]) < 30_000
     assert redirect[19:23] == ["1", "/elsewhere", "-", "-"]
     assert re.fullmatch(r"\[.*\]", redirect[23])
     assert redirect[24] in ("%", "%%")

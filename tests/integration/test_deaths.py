@@ -230,6 +230,7 @@ def test_workers_end_when_arbiter_and_router_die_at_once(
 
 def test_a_crash_loop_has_growing_pauses_while_the_rest_serve(serve: Serve) -> None:
     server = serve("-w", "2")
+    server.wait_serving(2)
     # From now on, a new worker dies as soon as it has loaded the application.
     server.write_application("import os\nos._exit(9)\n")
     load = server.load(3)

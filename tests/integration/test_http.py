@@ -127,8 +127,9 @@ def test_special_targets(server: Server) -> None:
 def test_trailers_are_no_headers(server: Server) -> None:
     with server.connect() as client:
         client.send(
-            b"POST /environ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Late\r\n"
-            b"\r\n1\r\na\r\n0\r\nX-Late: yes\r\nX-User: root\r\n\r\n"
+            b"POST /environ HTTP/1.1\r\nHost: x\r\n"
+            b"Transfer-Encoding: chunked\r\nTrailer: X-Late\r\n\r\n"
+            b"1\r\na\r\n0\r\nX-Late: yes\r\nX-User: root\r\n\r\n"
         )
         environ = client.response().json
         assert not {"HTTP_X_LATE", "HTTP_X_USER"} & set(environ)
@@ -137,30 +138,45 @@ def test_trailers_are_no_headers(server: Server) -> None:
 
 # Whatever could be framed in two ways: each is one request, with a second one behind it.
 
+POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
 SMUGGLING = {
-    "length and chunked": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
-    "chunked and length": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\nG",
-    "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 40\r\n\r\n",
-    "two lengths alike": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
-    "a list of lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0, 40\r\n\r\n",
-    "a signed length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +0\r\n\r\n",
-    "a negative length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    "an underscore in a length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0_0\r\n\r\n",
-    "a hexadecimal length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0x0\r\n\r\n",
-    "an empty length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \r\n\r\n",
-    "digits of another script": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \xd9\xa0\r\n\r\n",
-    "an endless length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
-    "chunked twice": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-    "two codings": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "gzip, chunked": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "chunked, identity": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
-    "identity": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n",
-    "xchunked": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
-    "chunked with a parameter": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
-    "a vertical tab before chunked": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
-    "chunked by HTTP/1.0": b"POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "white space before a colon": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length : 0\r\n\r\n",
-    "a tab before a colon": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n",
+    "length and chunked": POST + (
+        b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        b"G"
+    ),
+    "chunked and length": POST + (
+        b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n"
+        b"G"
+    ),
+    "two lengths": POST + b"Content-Length: 0\r\nContent-Length: 40\r\n\r\n",
+    "two lengths alike": POST + b"Content-Length: 0\r\nContent-Length: 0\r\n\r\n",
+    "a list of lengths": POST + b"Content-Length: 0, 40\r\n\r\n",
+    "a signed length": POST + b"Content-Length: +0\r\n\r\n",
+    "a negative length": POST + b"Content-Length: -1\r\n\r\n",
+    "an underscore in a length": POST + b"Content-Length: 0_0\r\n\r\n",
+    "a hexadecimal length": POST + b"Content-Length: 0x0\r\n\r\n",
+    "an empty length": POST + b"Content-Length: \r\n\r\n",
+    "digits of another script": POST + b"Content-Length: \xd9\xa0\r\n\r\n",
+    "an endless length": POST + b"Content-Length: 99999999999999999999\r\n\r\n",
+    "chunked twice": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "two codings": POST + (
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\n\r\n"
+    ),
+    "gzip, chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunked, identity": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "identity": POST + b"Transfer-Encoding: identity\r\n\r\n",
+    "xchunked": POST + b"Transfer-Encoding: xchunked\r\n\r\n",
+    "chunked with a parameter": POST + b"Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
+    "a vertical tab before chunked": POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+    "chunked by HTTP/1.0": (
+        b"POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\n\r\n"
+    ),
+    "white space before a colon": POST + b"Content-Length : 0\r\n\r\n",
+    "a tab before a colon": POST + b"Transfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n",
     "a folded line": b"GET / HTTP/1.1\r\nHost: x\r\nX-A: b\r\n Content-Length: 5\r\n\r\n",
     "a folded first line": b"GET / HTTP/1.1\r\n Host: x\r\n\r\n",
     "a bare LF after a field": b"GET / HTTP/1.1\r\nHost: x\nX-A: b\r\n\r\n",
@@ -189,19 +205,19 @@ SMUGGLING = {
     "a blank in the target": b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
     "a method that is no token": b"G(T / HTTP/1.1\r\nHost: x\r\n\r\n",
     "a blank before the request line": b" GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a chunk size with a sign": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n+0\r\n\r\n",
-    "a chunk size with 0x": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n",
-    "a chunk size with a blank": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n 0\r\n\r\n",
-    "an empty chunk size": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\r\n\r\n",
-    "an endless chunk size": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n",
-    "a chunk size that ends with LF": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\n\n",
-    "a bare LF in a chunk extension": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0;a\nb\r\n\r\n",
-    "NUL in a chunk extension": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0;a=\0\r\n\r\n",
-    "an endless chunk extension": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0;" + b"a" * 100_000,
-    "no CRLF after a chunk": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\naX0\r\n\r\n",
-    "a bad trailer": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX A: b\r\n\r\n",
-    "too many trailers": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 5000,
-    "an Expect that is unknown": b"POST / HTTP/1.1\r\nHost: x\r\nExpect: more\r\nContent-Length: 0\r\n\r\n",
+    "a chunk size with a sign": CHUNKED + b"+0\r\n\r\n",
+    "a chunk size with 0x": CHUNKED + b"0x0\r\n\r\n",
+    "a chunk size with a blank": CHUNKED + b" 0\r\n\r\n",
+    "an empty chunk size": CHUNKED + b"\r\n\r\n",
+    "an endless chunk size": CHUNKED + b"10000000000000000\r\n",
+    "a chunk size that ends with LF": CHUNKED + b"0\n\n",
+    "a bare LF in a chunk extension": CHUNKED + b"0;a\nb\r\n\r\n",
+    "NUL in a chunk extension": CHUNKED + b"0;a=\0\r\n\r\n",
+    "an endless chunk extension": CHUNKED + b"0;" + b"a" * 100_000,
+    "no CRLF after a chunk": CHUNKED + b"1\r\naX0\r\n\r\n",
+    "a bad trailer": CHUNKED + b"0\r\nX A: b\r\n\r\n",
+    "too many trailers": CHUNKED + b"0\r\n" + b"A: b\r\n" * 5000,
+    "an Expect that is unknown": POST + b"Expect: more\r\nContent-Length: 0\r\n\r\n",
     "TLS on a plain port": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
 }  # fmt: skip
 

@@ -63,6 +63,8 @@ def test_a_request_whose_client_has_left_is_never_run(
     serve: Serve, worker_class: WorkerClass
 ) -> None:
     server = serve("-w", "1", worker_class=worker_class)
+    # A worker that has been quick would be handed some requests ahead, for a moment.
+    assert server.get("/sleep?0.1").status == 200
     busy = occupy(server, worker_class, 2)
     leaving = [server.connect() for _ in range(5)]
     for client in leaving:

@@ -51,6 +51,7 @@ def test_hup_under_load_loses_nothing_and_serves_the_new_code(
     serve: Serve, worker_class: WorkerClass, keep: bool
 ) -> None:
     server = serve("-w", "2", worker_class=worker_class)
+    server.wait_serving(2)
     before = server.identities(server.workers)
     load = server.load(6, keep=keep)
     fresh = worker_class.application.replace('b"hello"', 'b"new code"')
@@ -81,6 +82,7 @@ def test_hup_with_code_that_does_not_load_keeps_the_old_workers(
     serve: Serve, worker_class: WorkerClass
 ) -> None:
     server = serve("-w", "2", worker_class=worker_class)
+    server.wait_serving(2)
     before = server.identities(server.workers)
     load = server.load(6)
     server.write_application("this is no Python")
@@ -103,6 +105,7 @@ def test_hup_with_a_configuration_that_is_wrong_changes_nothing(serve: Serve) ->
     server = serve("-w", "2", ready=False)
     configuration = server.directory / "remuda.conf.py"
     server.wait_ready()
+    server.wait_serving(2)
     before = server.identities(server.workers)
     configuration.write_text("timeout = 'soon'\n")
     server.signal(signal.SIGHUP)
@@ -114,6 +117,7 @@ def test_hup_with_a_configuration_that_is_wrong_changes_nothing(serve: Serve) ->
 
 def test_hup_with_a_slow_import_serves_on_all_the_while(serve: Serve) -> None:
     server = serve("-w", "2")
+    server.wait_serving(2)
     load = server.load(6)
     server.write_application(
         "import time, pathlib\n"
@@ -218,9 +222,7 @@ def test_term_cuts_what_is_left_after_graceful_timeout(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_int_and_quit_end_it_at_once(
-    serve: Serve, worker_class: WorkerClass, number: int
-) -> None:
+def test_int_and_quit_end_it_at_once(serve: Serve, worker_class: WorkerClass, number: int) -> None:
     server = serve("-w", "2", worker_class=worker_class)
     client = server.connect()
     client.request("/begin?60")

@@ -18,9 +18,9 @@ BLOCKED = [("/sleep?60", "do_sleep"), ("/gil?60", "do_gil")]
 
 @pytest.mark.parametrize(("target", "frame"), BLOCKED, ids=["asleep", "holding the GIL"])
 def test_a_request_beyond_timeout_is_504_with_all_stacks_and_a_new_worker(
-    serve: Serve, worker_class: WorkerClass, target: str, frame: str
+    serve: Serve, blocking_class: WorkerClass, target: str, frame: str
 ) -> None:
-    server = serve("-w", "1", *TIMEOUT, worker_class=worker_class)
+    server = serve("-w", "1", *TIMEOUT, worker_class=blocking_class)
     (pid,) = server.workers
     started = time.monotonic()
     with server.connect() as client:
@@ -33,7 +33,7 @@ def test_a_request_beyond_timeout_is_504_with_all_stacks_and_a_new_worker(
     server.says(f" in {frame}")
     # Every thread is there.
     assert server.log.count("Thread 0x") + server.log.count("Current thread 0x") >= (
-        worker_class.slots
+        blocking_class.slots
     )
     server.wait_gone(pid)
     assert "out of memory" not in server.log
@@ -67,8 +67,8 @@ def test_requests_in_the_queue_behind_a_hung_worker_are_served_by_its_successor(
     assert [client.response().status for client in waiting] == [200] * 5
 
 
-def test_a_stream_that_goes_on_is_not_timed_out(serve: Serve, worker_class: WorkerClass) -> None:
-    server = serve("-w", "1", *TIMEOUT, worker_class=worker_class)
+def test_a_stream_that_goes_on_is_not_timed_out(serve: Serve, blocking_class: WorkerClass) -> None:
+    server = serve("-w", "1", *TIMEOUT, worker_class=blocking_class)
     (pid,) = server.workers
     # Three times the timeout in all, but never silent for so long.
     response = server.get("/stream?8,0.4")
@@ -77,8 +77,8 @@ def test_a_stream_that_goes_on_is_not_timed_out(serve: Serve, worker_class: Work
     assert server.workers == [pid]
 
 
-def test_a_stream_that_falls_silent_is_cut(serve: Serve, worker_class: WorkerClass) -> None:
-    server = serve("-w", "1", *TIMEOUT, worker_class=worker_class)
+def test_a_stream_that_falls_silent_is_cut(serve: Serve, blocking_class: WorkerClass) -> None:
+    server = serve("-w", "1", *TIMEOUT, worker_class=blocking_class)
     client = server.connect()
     client.request("/stream?2,60")
     assert client.head().status == 200
@@ -89,9 +89,9 @@ def test_a_stream_that_falls_silent_is_cut(serve: Serve, worker_class: WorkerCla
 
 
 def test_a_stopped_worker_is_found_though_it_holds_no_request(
-    serve: Serve, worker_class: WorkerClass
+    serve: Serve, blocking_class: WorkerClass
 ) -> None:
-    server = serve("-w", "1", *TIMEOUT, worker_class=worker_class)
+    server = serve("-w", "1", *TIMEOUT, worker_class=blocking_class)
     (pid,) = server.workers
     server.signal(signal.SIGSTOP, pid)
     server.eventually("it is stopped", lambda: state(pid) == "T")
@@ -127,9 +127,9 @@ def test_a_stopped_worker_beside_others_costs_nobody_anything(serve: Serve) -> N
     assert outcomes["504"] <= 1
 
 
-def test_a_boot_that_hangs_is_ended(serve: Serve, worker_class: WorkerClass) -> None:
+def test_a_boot_that_hangs_is_ended(serve: Serve, blocking_class: WorkerClass) -> None:
     server = serve(
-        "-w", "1", *TIMEOUT, worker_class=worker_class, ready=False,
+        "-w", "1", *TIMEOUT, worker_class=blocking_class, ready=False,
         application="import time\ndef load():\n    time.sleep(60)\nload()\n",
     )  # fmt: skip
     # The first boot of all: nothing can be served, so the server ends, as when it fails otherwise.

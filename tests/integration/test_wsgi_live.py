@@ -174,8 +174,8 @@ def test_what_goes_to_wsgi_errors_is_in_the_log(validated: Server) -> None:
 # What applications do wrong: the text of the handler, the status, and what the log says.
 WRONG = {
     "CRLF in a header": (
-        "s('200 OK', [('X-A', 'a\\r\\nX-B: b')]); return [b'x']", 500, "header"),
-    "NUL in a header": ("s('200 OK', [('X-A', 'a\\0')]); return [b'x']", 500, "header"),
+        "s('200 OK', [('X-A', 'a\\r\\nX-B: b')]); return [b'x']", 500, "control"),
+    "NUL in a header": ("s('200 OK', [('X-A', 'a\\0')]); return [b'x']", 500, "control"),
     "a hop-by-hop header": (
         "s('200 OK', [('Transfer-Encoding', 'chunked')]); return [b'x']", 500, "hop-by-hop"),
     "a status that is none": ("s('OK', []); return [b'x']", 500, "status"),

@@ -208,6 +208,8 @@ class Worker:
             except Exception:
                 self.log.exception("Exception in hook worker_exit")
         self.log.info("Worker exiting (pid: %s)", self.pid)
+        # An exception from the handler would come out of whatever still ends the process.
+        signal.signal(signal.SIGQUIT, _leave)
 
     def _code_of(self, error: SystemExit) -> int:
         if error.code is None or isinstance(error.code, int):
@@ -239,3 +241,7 @@ class Worker:
 
     def _handle_nothing(self, number: int, frame: FrameType | None) -> None:
         pass
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    os._exit(0)

@@ -106,7 +106,7 @@ class GreenWorker(Worker):
         """Patch before anything else is imported."""
         _native.keep_stacks()
         self.patch()
-        super().init_process()
+        # Before there are handlers of signals, which use it.
         self._main = greenlet.getcurrent()
         self._thread = get_ident()
         self._running: dict[greenlet.greenlet, _native.Request] = {}
@@ -114,6 +114,7 @@ class GreenWorker(Worker):
         self._failure: BaseException | None = None
         self._news = self.event()
         self._room = self.event()
+        super().init_process()
         self.channel.wait_room = self._wait_room
         # A hub that blocks is woken by a signal only through a descriptor that it watches.
         self._signals, wakeup = os.pipe()
