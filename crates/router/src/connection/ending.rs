@@ -66,7 +66,10 @@ impl Connection {
         // An answer to HEAD has no body, whatever it says (RFC 9110 9.3.2).
         let head_only = self.exchange.response.borrow().wanted.head_only;
         self.drop_exchange(Reason::ClientLeft);
-        self.router.log.debug(format_args!("Invalid request from ip={}: {reason}", self.peer.text));
+        // That the disk is full is no fault of the request, and in the log already.
+        if status != 507 {
+            self.router.log.warning(format_args!("Invalid request from ip={}: {reason}", self.peer.text));
+        }
         self.router.with_server(|server| {
             let mut response = self.exchange.response.borrow_mut();
             response.reset(Wanted { keep_alive: false, head_only, ..Wanted::default() });
