@@ -81,9 +81,10 @@ pub(crate) struct Connection {
     begun: bool,
     /// The client lets the connection stay.
     stays: bool,
-    /// The body that is passed on while it arrives, and how it does.
+    /// The body that is passed on while it arrives.
     body: Option<BodyReader>,
-    bringing: Pace,
+    /// How it arrives, while it is the client that is waited for.
+    bringing: Option<Pace>,
     /// When more of it must have come.
     bring_by: Option<Instant>,
     /// A part of it that waits for room in the ring, and whether it is the last.
@@ -117,7 +118,7 @@ impl Connection {
             begun: false,
             stays: false,
             body: None,
-            bringing: Pace::begin(Instant::now(), 0),
+            bringing: None,
             bring_by: None,
             part: None,
         })
@@ -173,7 +174,7 @@ impl Connection {
                 let mut message = self.exchange.message.borrow_mut();
                 Request::set_payload(&mut message, &Payload::Stream);
                 self.exchange.upload.set(Upload { active: true, window: UPLOAD_WINDOW, begun: false });
-                self.bringing = Pace::begin(Instant::now(), 0);
+                self.bringing = None;
                 self.body = Some(reader);
             } else {
                 self.gather(&mut reader).await?;

@@ -115,13 +115,14 @@ impl Connection {
         self.bring_by = None;
         loop {
             if !matches!(self.exchange.place.get(), Place::Held(..)) {
-                // Still in the queue.
+                // Still in the queue: that is not the client's fault.
+                self.bringing = None;
                 return self.poll_watch(cx);
             }
             if let Some((part, last)) = self.part.take() {
                 if !self.router.upload(&self.exchange, &part, last) {
                     self.part = Some((part, last));
-                    self.bringing = Pace::begin(Instant::now(), self.bringing.moved());
+                    self.bringing = None;
                     return Poll::Pending;
                 }
                 if last {
@@ -131,14 +132,15 @@ impl Connection {
             let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
             let mut upload = self.exchange.upload.get();
             if upload.window == 0 {
-                // The application takes its time: that is not the client's fault.
-                self.bringing = Pace::begin(Instant::now(), body.received());
+                // The application takes its time: nor is that.
+                self.bringing = None;
                 return self.poll_watch(cx);
             }
             let unread = self.input.get(self.at..).unwrap_or_default();
             if unread.is_empty() {
                 let now = Instant::now();
-                self.bring_by = self.bringing.due(now, body.received(), settings.options.body_rate);
+                let bringing = self.bringing.get_or_insert_with(|| Pace::begin(now, body.received()));
+                self.bring_by = bringing.due(now, body.received(), settings.options.body_rate);
                 match self.poll_fill(cx, BODY_ROOM)? {
                     Poll::Ready(0) => return Poll::Ready(Err(End::Quiet)),
                     Poll::Ready(_) => self.bring_by = None,
