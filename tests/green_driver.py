@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from email.message import Message
 from pathlib import Path
 
 from arbiter_driver import alive, eventually
@@ -20,7 +21,7 @@ CLASSES = ["gevent", "eventlet"]
 class Answer:
     """What a request got."""
 
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: Message, body: bytes) -> None:
         self.status = status
         self.headers = headers
         self.body = body
@@ -103,7 +104,7 @@ class Server:
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
-            return Answer(response.status, dict(response.getheaders()), response.read())
+            return Answer(response.status, response.headers, response.read())
         finally:
             connection.close()
 

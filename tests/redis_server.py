@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from arbiter_driver import eventually
@@ -34,9 +35,7 @@ def redis_server(directory: Path) -> Iterator[int]:
             )
         try:
             # Someone else may have taken the port meanwhile: then it exits.
-            eventually(
-                "redis answers", lambda port=port: process.poll() is not None or _answers(port)
-            )
+            eventually("redis answers", partial(_answers_or_is_dead, process, port))
             if process.poll() is None:
                 yield port
                 return
@@ -44,6 +43,10 @@ def redis_server(directory: Path) -> Iterator[int]:
             process.terminate()
             process.wait(10)
     raise AssertionError((directory / "redis.log").read_text())
+
+
+def _answers_or_is_dead(process: subprocess.Popen[bytes], port: int) -> bool:
+    return process.poll() is not None or _answers(port)
 
 
 def _answers(port: int) -> bool:

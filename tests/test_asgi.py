@@ -7,7 +7,7 @@ import contextvars
 import gc
 import os
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from channels import Link, body, is_complete
 from remuda import _native
 from remuda.workers.asgi import serving, stacks
 
-App = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
+App = Callable[[dict[str, Any], Any, Any], Any]
 
 PAUSED, CANCELLED = 1, 2
 

@@ -20,6 +20,9 @@ def route(control: int) -> int:
 def router_option_names() -> list[str]:
     """The names of the settings that the router reads."""
 
+def keep_stacks() -> None:
+    """Keep the memory of greenlets that have ended for the next ones, in this process from now on."""
+
 class Retired(Exception):
     """There will be no more requests: STOP, `Channel.stop`, or arbiter and router are dead."""
 
@@ -64,7 +67,11 @@ class Channel:
     def stop(self) -> None:
         """Take no more requests: `take` raises Retired from now on, in every thread."""
     def fileno(self) -> int:
-        """Becomes readable when there may be requests or events, until `take_nowait` gives None."""
+        """Becomes readable when there may be requests or events that `take_nowait` has not given.
+
+        It says nothing of what was there when `take_nowait` was called: who stops before that gives
+        None must call it again unasked.
+        """
     def hangup_fileno(self) -> int:
         """Becomes readable, or hangs up, when arbiter and router are dead."""
     def wakeup_fileno(self) -> int:
@@ -236,11 +243,11 @@ class Asgi:
         """`serve` makes the coroutine that serves a request; it is run by `create_task`.
 
         It must say at its end how the application ended: by `Exchange.returned`, `failed` or
-        `cancelled`. `on_error` logs a fault with a message and an exception (or None), `on_left` one
-        that came after the client had left. `state` is copied into each `scope`.
+        `cancelled`. `on_error` logs a fault with a message and an exception (or None), `on_left`
+        one that came after the client had left. `state` is copied into each `scope`.
         """
     def take(self, limit: int) -> None:
-        """Take at most `limit` frames: begin requests, pass on what comes for those that were begun.
+        """Take at most `limit` frames: begin requests, pass on what comes for those that run.
 
         To be called when `Channel.fileno` is readable, which it stays while there is more. Raises
         Retired when there will be no more requests.
@@ -260,7 +267,7 @@ class Exchange:
     def send(self, message: dict[str, Any]) -> Awaited | Sent:
         """ASGI's `send`. Raises what is wrong with the message at once.
 
-        Nothing is sent when the client has left; a body that would go on raises BrokenPipeError then.
+        When the client has left, nothing is sent, and a body that goes on raises BrokenPipeError.
         """
     def returned(self) -> None:
         """The application has returned."""
@@ -271,25 +278,39 @@ class Exchange:
 
 @final
 class Awaited(Coroutine[Any, Any, Any]):
-    """Waits for a message, or for room to send one; ready at once where there is nothing to wait for."""
+    """Waits for a message, or for room to send one, where there is something to wait for."""
 
     def __await__(self) -> Generator[Any, Any, Any]: ...
     def __iter__(self) -> Awaited: ...
     def __next__(self) -> Any: ...
-    def send(self, value: None, /) -> Any: ...
-    def throw(self, kind: Any, value: Any = None, traceback: Any = None, /) -> Any: ...
+    def send(self, value: None) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any: ...
     def close(self) -> None: ...
 
 @final
 class Sent(Coroutine[Any, Any, None]):
     """Ready at once: a message was sent."""
 
-    def __await__(self) -> Generator[Any, Any, None]: ...
+    def __await__(self) -> Generator[Any, Any]: ...
     def __iter__(self) -> Sent: ...
     def __next__(self) -> Any: ...
-    def send(self, value: None, /) -> Any: ...
-    def throw(self, kind: Any, value: Any = None, traceback: Any = None, /) -> Any: ...
+    def send(self, value: None) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any: ...
     def close(self) -> None: ...
+
+@final
+class Gather:
+    """Takes requests from a channel to which bodies come in pieces, and completes them."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        directory: str | None,
+        on_error: Callable[[str, BaseException | None], None],
+    ) -> None:
+        """Bodies beyond 1 MiB become files in `directory`, or where temporary files are."""
+    def take(self) -> Request | None:
+        """The next request that is complete, or None. Raises Retired when there will be no more."""
 
 @final
 class RouterEnd:

@@ -23,7 +23,7 @@ from __future__ import annotations
 #   /gil?S        holds the GIL for S seconds
 #   /status?S     the status S, as "404 Not Found"
 #   /redirect     a response with a few fields
-WSGI = r"""
+WSGI = r'''
 import ctypes, hashlib, json, os, signal, sys, threading, time
 from urllib.parse import unquote
 
@@ -128,4 +128,4 @@ def do_status(environ, start_response, query):
 def do_redirect(environ, start_response, query):
     start_response("302 Found", [("Location", "/elsewhere"), ("X-Odd", 'a "quoted" \\ word')])
     return []
-"""
+'''

@@ -1,4 +1,4 @@
-"""An HTTP/1 client that takes nothing on trust: raw sockets, and a reader that fails on anything odd.
+"""An HTTP/1 client that trusts nobody: raw sockets, and a reader that fails on anything odd.
 
 It distinguishes what `http.client` does not: no byte of an answer, an answer cut short, bytes after
 an answer.
@@ -17,9 +17,7 @@ Address: TypeAlias = "tuple[str, int] | str"
 SILENCE = 30.0
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\r\n")
-FIELD = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\x21-\x7e\x80-\xff][\t\x20-\x7e\x80-\xff]*)?)\r\n"
-)
+FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\x21-\x7e\x80-\xff][\t\x20-\x7e\x80-\xff]*)?)\r\n")
 CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})\r\n")
 
 
@@ -83,9 +81,7 @@ class Response:
 class Client:
     """One connection."""
 
-    def __init__(
-        self, address: Address, timeout: float = SILENCE, buffer: int | None = None
-    ) -> None:
+    def __init__(self, address: Address, timeout: float = SILENCE, buffer: int | None = None) -> None:
         """Connect. `buffer` is the size of the receive buffer, for those who read slowly.
 
         Raises OSError.
@@ -114,6 +110,10 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def fileno(self) -> int:
+        """For select."""
+        return self.socket.fileno()
+
     def close(self) -> None:
         """Close the connection."""
         self.socket.close()
@@ -124,9 +124,7 @@ class Client:
         """Send bytes as they are."""
         self.socket.sendall(data)
 
-    def request(
-        self, target: str = "/", method: str = "GET", body: bytes | None = None, **more: str
-    ) -> None:
+    def request(self, target: str = "/", method: str = "GET", body: bytes | None = None, **more: str) -> None:
         """Send a request. Of more fields the name's underscores are hyphens."""
         lines = [f"{method} {target} HTTP/1.1"]
         fields = {name.replace("_", "-"): value for name, value in more.items()}

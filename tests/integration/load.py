@@ -56,12 +56,10 @@ class Load:
     def more(self, requests: int) -> None:
         """Wait until so many more requests were answered with 200."""
         before = self.answered
-        eventually(
-            f"{requests} more answers, {self.outcomes}", lambda: self.answered >= before + requests
-        )
+        eventually(f"{requests} more answers, {self.outcomes}", lambda: self.answered >= before + requests)
 
     def wait_bodies(self, count: int) -> None:
-        """Wait until from now on so many different bodies have come: of /pid, so many workers serve."""
+        """Wait for so many different bodies from now on: of /pid, so many workers serve."""
         self.bodies.clear()
         eventually(f"{count} different bodies, {self.bodies}", lambda: len(self.bodies) >= count)
 

@@ -115,9 +115,7 @@ class Server:
     def assert_nothing_left(self, within: float = PATIENCE) -> None:
         """No process of its session lives."""
         self.eventually(
-            "no process is left behind",
-            lambda: not session(self.pid) and not alive(self.pid),
-            within,
+            "no process is left behind", lambda: not session(self.pid) and not alive(self.pid), within
         )
 
     def clean_up(self) -> list[int]:
@@ -236,7 +234,9 @@ class Server:
 
     def access_lines(self, count: int) -> list[str]:
         """Wait until the access log has so many lines; it must not have more."""
-        self.eventually(f"the access log has {count} lines", lambda: len(self._access()) >= count)
+        self.eventually(
+            f"the access log has {count} lines", lambda: len(self._access()) >= count
+        )
         lines = self._access()
         assert len(lines) == count, lines
         return lines
@@ -263,9 +263,7 @@ def _address(text: str) -> Address:
     return matched[2], int(matched[3])
 
 
-def run(
-    directory: Path, *arguments: str, env: dict[str, str] | None = None
-) -> tuple[int, str, str]:
+def run(directory: Path, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Run `python -m remuda ARGUMENTS` to its end: exit code, stdout, stderr."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(SETTLED)

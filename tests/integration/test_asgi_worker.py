@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from .conftest import Serve
 from .processes import memory
 from .server import Server
 
-APPLICATION = r'''
+APPLICATION = r"""
 import asyncio, contextvars, hashlib, json, os, sys, threading, time
 
 started = []
@@ -66,7 +65,7 @@ async def do_state(scope, receive, send, query):
     await ok(send, str(scope["state"]["started"]))
 
 async def do_scope(scope, receive, send, query):
-    await ok(send, json.dumps({k: v for k, v in scope.items()}, default=lambda b: b.decode("latin-1")))
+    await ok(send, json.dumps(scope, default=lambda b: b.decode("latin-1")))
 
 async def do_sleep(scope, receive, send, query):
     note("begun")
@@ -179,7 +178,7 @@ async def do_libraries(scope, receive, send, query):
         await receive()
     got.append(await anyio.to_thread.run_sync(variable.get))
     await ok(send, json.dumps(got))
-'''
+"""
 
 
 def asgi(*arguments: str) -> tuple[str, ...]:
@@ -256,7 +255,9 @@ def test_a_chunked_upload_is_answered_while_it_comes(server: Server) -> None:
 def test_a_slow_application_holds_a_fast_upload_back(server: Server) -> None:
     data = b"x" * (4 << 20)
     with server.connect() as client:
-        client.send(b"POST /digest?0.001 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data))
+        client.send(
+            b"POST /digest?0.001 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data)
+        )
         client.send(data)
         length, digest, _ = client.response().json
     assert (length, digest) == (len(data), hashlib.sha256(data).hexdigest())
@@ -351,7 +352,9 @@ def test_more_than_the_content_length_is_cut_off_and_logged(server: Server) -> N
 
 
 def test_head_has_no_body(server: Server) -> None:
-    assert b"\r\n\r\n" in (got := server.exchange(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    assert b"\r\n\r\n" in (
+        got := server.exchange(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    )
     assert got.endswith(b"\r\n\r\n")
     assert b"Content-Length: 5" in got
 
@@ -533,7 +536,7 @@ def test_an_application_without_lifespan_is_refused_where_it_must_have_it(serve:
 def test_a_wsgi_application_is_refused_with_the_fix(serve: Serve) -> None:
     server = serve(*asgi(), ready=False)
     assert server.wait_exit() == 4
-    assert re.search(r"app:app is a WSGI application, which worker class asgi cannot run", server.log)
+    assert "app:app is a WSGI application, which worker class asgi cannot run" in server.log
     assert "use -k sync, gthread or gevent" in server.log
 
 

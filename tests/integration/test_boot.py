@@ -15,7 +15,9 @@ from .conftest import Serve, WorkerClass
 from .processes import children, title
 from .server import run
 
-GOOD = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"
+GOOD = (
+    "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"
+)
 
 
 def test_the_start_speaks_as_gunicorn_does(serve: Serve, worker_class: WorkerClass) -> None:
@@ -83,9 +85,7 @@ BOOT_FAILURES = {
 def test_an_application_that_does_not_load_ends_the_server(
     serve: Serve, worker_class: WorkerClass, application: str, code: int, said: list[str]
 ) -> None:
-    server = serve(
-        "-w", "2", application=application, ready=False, worker_class=worker_class
-    )
+    server = serve("-w", "2", application=application, ready=False, worker_class=worker_class)
     assert server.wait_exit() == code, server.log
     for text in said:
         assert text in server.log
@@ -100,7 +100,9 @@ def test_a_hook_that_fails_in_the_worker_ends_the_server_with_3(serve: Serve) ->
     # The file may have been read before it was written: then there is none, exit code 1.
     code = server.wait_exit()
     if code == 1:
-        again = serve("-w", "1", "-c", str(server.directory / "hooks.py"), application=GOOD, ready=False)
+        again = serve(
+            "-w", "1", "-c", str(server.directory / "hooks.py"), application=GOOD, ready=False
+        )
         code, server = again.wait_exit(), again
     assert code == 3, server.log
     assert "ZeroDivisionError" in server.log
@@ -172,7 +174,9 @@ def test_check_config_of_what_is_well_says_nothing_and_exits_with_0(tmp_path: Pa
 
 
 def test_check_config_reports_a_traceback_of_the_users_own_code(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text("def helper():\n    raise KeyError('DATABASE_URL')\nhelper()\n")
+    (tmp_path / "app.py").write_text(
+        "def helper():\n    raise KeyError('DATABASE_URL')\nhelper()\n"
+    )
     code, _, err = run(tmp_path, "--check-config", "app:app")
     assert code == 1
     assert "KeyError: 'DATABASE_URL'" in err

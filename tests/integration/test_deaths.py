@@ -278,7 +278,9 @@ def test_a_child_of_the_application_does_not_keep_the_channel_open(
     child = int(server.get().text)
     try:
         links = [link.readlink() for link in Path(f"/proc/{child}/fd").iterdir()]
-        left = [str(link) for link in links if not str(link).startswith((str(tmp_path), "/dev/null"))]
+        left = [
+            str(link) for link in links if not str(link).startswith((str(tmp_path), "/dev/null"))
+        ]
         assert not left
     finally:
         assert child in session(server.pid)

@@ -218,7 +218,9 @@ def test_term_cuts_what_is_left_after_graceful_timeout(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_int_and_quit_end_it_at_once(serve: Serve, worker_class: WorkerClass, number: int) -> None:
+def test_int_and_quit_end_it_at_once(
+    serve: Serve, worker_class: WorkerClass, number: int
+) -> None:
     server = serve("-w", "2", worker_class=worker_class)
     client = server.connect()
     client.request("/begin?60")

@@ -168,7 +168,8 @@ def sockets(pid: int) -> int:
 
 
 def test_a_stream_waits_for_its_reader_when_disk_is_not_wanted(serve: Serve) -> None:
-    server = serve("-w", "1", "--response-buffer", "64K", "--response-spool-limit", "0", application=(
+    server = serve(
+        "-w", "1", "--response-buffer", "64K", "--response-spool-limit", "0", application=(
         "import os\n"
         "def app(environ, start_response):\n"
         "    start_response('200 OK', [])\n"
@@ -180,7 +181,8 @@ def test_a_stream_waits_for_its_reader_when_disk_is_not_wanted(serve: Serve) -> 
         "                progress.write(str(index))\n"
         "            yield b'x' * 65536\n"
         "    return pieces()\n"
-    ))  # fmt: skip
+    ),
+    )  # fmt: skip
     client = server.connect(buffer=65536)
     client.request("/much")
     assert client.head().status == 200

@@ -82,8 +82,15 @@ impl Event {
 /// Which thread waits for frames; the others wait for their turn.
 #[derive(Default)]
 struct Turn {
-    taken: Mutex<bool>,
+    queue: Mutex<Queue>,
     free: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    taken: bool,
+    /// Threads that wait: with none there is nobody to notify, which would cost a system call.
+    waiting: usize,
 }
 
 /// Held by the thread whose turn it is, until it has taken a frame.
@@ -91,8 +98,11 @@ struct Leading<'a>(&'a Turn);
 
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
-        *locked(&self.0.taken) = false;
-        self.0.free.notify_one();
+        let mut queue = locked(&self.0.queue);
+        queue.taken = false;
+        if queue.waiting > 0 {
+            self.0.free.notify_one();
+        }
     }
 }
 
@@ -345,15 +355,17 @@ impl Channel {
         let leading = match leading {
             Some(leading) => leading,
             None => {
-                let mut taken = locked(&self.turn.taken);
-                if *taken {
-                    taken =
-                        self.turn.free.wait_timeout(taken, left()).unwrap_or_else(PoisonError::into_inner).0;
-                    if *taken {
+                let mut queue = locked(&self.turn.queue);
+                if queue.taken {
+                    queue.waiting += 1;
+                    queue =
+                        self.turn.free.wait_timeout(queue, left()).unwrap_or_else(PoisonError::into_inner).0;
+                    queue.waiting -= 1;
+                    if queue.taken {
                         return Ok(None);
                     }
                 }
-                *taken = true;
+                queue.taken = true;
                 Leading(&self.turn)
             }
         };

@@ -5,7 +5,9 @@
 //! * [`request`]: one claimed request.
 //! * [`wsgi`]: the WSGI gateway.
 //! * [`asgi`]: the ASGI gateway.
+//! * [`gather`]: requests with whole bodies on an event loop.
 //! * [`router`]: being the router.
+//! * [`stacks`]: the memory of greenlets.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
 //! Two rules keep threads and greenlets apart. No lock is held while Python code may run, because
@@ -15,12 +17,14 @@
 mod asgi;
 mod channel;
 mod errors;
+mod gather;
 mod inbox;
 mod outbox;
 mod probe;
 mod request;
 mod room;
 mod router;
+mod stacks;
 mod text;
 mod wsgi;
 
@@ -36,11 +40,15 @@ mod _native {
     #[pymodule_export]
     use crate::channel::{Channel, Event, channel_files};
     #[pymodule_export]
+    use crate::gather::Gather;
+    #[pymodule_export]
     use crate::probe::RouterEnd;
     #[pymodule_export]
     use crate::request::Request;
     #[pymodule_export]
     use crate::router::{route, router_option_names};
+    #[pymodule_export]
+    use crate::stacks::keep_stacks;
     #[pymodule_export]
     use crate::wsgi::{FileWrapper, Input, Response, Wsgi};
 

@@ -22,6 +22,11 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// For a request that was claimed just now.
+    pub(crate) fn new(id: u64, generation: u32) -> Self {
+        Self { id, generation, begun: Instant::now() }
+    }
+
     /// Microseconds since the request was claimed.
     pub(crate) fn elapsed(&self) -> u32 {
         u32::try_from(self.begun.elapsed().as_micros()).unwrap_or(u32::MAX)

@@ -1,7 +1,6 @@
 //! One claimed request.
 
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 
 use ::channel::message::{self, Payload};
 use pyo3::prelude::*;
@@ -22,7 +21,7 @@ pub struct Request {
 
 impl Request {
     pub(crate) fn new(claimed: Claimed) -> PyResult<Self> {
-        let ticket = Ticket { id: claimed.id, generation: claimed.generation, begun: Instant::now() };
+        let ticket = Ticket::new(claimed.id, claimed.generation);
         Ok(Self { ticket, message: claimed.message, file: claimed.file })
     }
 

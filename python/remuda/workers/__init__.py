@@ -96,6 +96,13 @@ REGISTRY: dict[str, Entry] = {
         patches=True,
         needs="eventlet",
     ),
+    "tornado": Entry(
+        "remuda.workers.tornado:TornadoWorker",
+        _CONNECTIONS,
+        streams=True,
+        evented=True,
+        needs="tornado",
+    ),
     "asgi": Entry("remuda.workers.asgi:AsgiWorker", _CONNECTIONS, streams=True, evented=True),
 }
 

@@ -39,6 +39,7 @@ class LoopWorker(Worker):
 
     streams = True
     evented = True
+    gateway: Any
 
     @classmethod
     def slots(cls, config: Config) -> int:
@@ -56,12 +57,12 @@ class LoopWorker(Worker):
         return asyncio.new_event_loop()
 
     def take(self) -> None:
-        """Take what has come from the channel: some of it, without blocking. Raises Retired."""
-        raise NotImplementedError
+        """Take some of what has come from the channel, without blocking. Raises Retired."""
+        self.gateway.take(BATCH)
 
     def on_room(self) -> None:
         """Go on with what waited for room to send."""
-        raise NotImplementedError
+        self.gateway.on_room()
 
     def busy(self) -> int:
         """How many requests are not done."""
@@ -69,6 +70,11 @@ class LoopWorker(Worker):
 
     async def finish(self, timeout: float) -> None:
         """The last request is done; `timeout` seconds are left."""
+
+    def report_left(self, message: str, error: BaseException | None) -> None:
+        """What comes of a client that has left is no fault of the application, as a rule."""
+        if not self._quitting:
+            self.log.debug(message, exc_info=error)
 
     def run(self) -> None:
         """Serve until there will be no more requests and what was begun is done."""
@@ -176,27 +182,14 @@ class AsgiWorker(LoopWorker):
             create_task=self.loop.create_task,
             create_future=self.loop.create_future,
             on_error=self.report,
-            on_left=self._report_left,
+            on_left=self.report_left,
             root_path=self.config.root_path or os.environ.get("SCRIPT_NAME", ""),
             state=self.lifespan.state,
         )
 
-    def take(self) -> None:
-        """Begin requests, and pass on what comes for those that were begun."""
-        self.gateway.take(BATCH)
-
-    def on_room(self) -> None:
-        """Go on with what waited for room to send."""
-        self.gateway.on_room()
-
     async def finish(self, timeout: float) -> None:
         """Have the application end."""
         await self.lifespan.stop(timeout)
-
-    def _report_left(self, message: str, error: BaseException | None) -> None:
-        """What comes of a client that has left is no fault of the application, as a rule."""
-        if not self._quitting:
-            self.log.debug(message, exc_info=error)
 
 
 def serving(

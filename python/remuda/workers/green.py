@@ -104,6 +104,7 @@ class GreenWorker(Worker):
 
     def init_process(self) -> None:
         """Patch before anything else is imported."""
+        _native.keep_stacks()
         self.patch()
         super().init_process()
         self._main = greenlet.getcurrent()

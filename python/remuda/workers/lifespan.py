@@ -44,7 +44,7 @@ class Lifespan:
         self._stopped: asyncio.Future[str | None] = loop.create_future()
         self._task = loop.create_task(self._run(), name="remuda-lifespan")
         self._messages.put_nowait({"type": "lifespan.startup"})
-        await asyncio.wait({self._started, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        await _first(self._started, self._task)
         if not self._started.done():
             self._not_supported(self._task)
         elif (failure := self._started.result()) is not None:
@@ -54,14 +54,12 @@ class Lifespan:
             raise _failed(failure)
 
     async def stop(self, timeout: float) -> None:
-        """Tell the application that it ends, and wait for at most `timeout` seconds until it has."""
+        """Tell the application that it ends, and wait until it has, at most `timeout` seconds."""
         if self._task is None:
             return
         if not self._task.done():
             self._messages.put_nowait({"type": "lifespan.shutdown"})
-            await asyncio.wait(
-                {self._stopped, self._task}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-            )
+            await _first(self._stopped, self._task, timeout)
         if self._stopped.done():
             if (failure := self._stopped.result()) is not None:
                 self._log.error("The application failed at its end", detail=failure)
@@ -98,6 +96,13 @@ class Lifespan:
                 "use --asgi-lifespan auto or off",
             )
         self._log.debug("The application does not know the lifespan protocol", exc_info=error)
+
+
+async def _first(
+    answer: asyncio.Future[str | None], task: asyncio.Task[None], timeout: float | None = None
+) -> None:
+    futures: set[asyncio.Future[Any]] = {answer, task}
+    await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _failed(message: str) -> WorkerBootError:

@@ -4,6 +4,7 @@
 //! They have the methods of a coroutine, so that `asyncio.create_task(receive())` takes them.
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -44,7 +45,8 @@ impl Sent {
     }
 
     #[allow(clippy::unused_self)]
-    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let _ = value;
         Err(PyStopIteration::new_err(py.None()))
     }
 
@@ -89,6 +91,10 @@ impl Awaited {
 
 #[pymethods]
 impl Awaited {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.exchange)
+    }
+
     fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
     }

@@ -47,8 +47,17 @@ pub(super) fn encode_head(id: u64, message: &Bound<'_, PyDict>) -> PyResult<Vec<
         let status = status.repr().map_or_else(|_| kind_of(&status), |repr| repr.to_string());
         PyValueError::new_err(format!("http.response.start: status must be from 200 to 999, not {status}"))
     })?;
+    // No part of ASGI: Tornado's handlers can set one.
+    let reason = match get(message, intern!(py, "reason"))? {
+        Some(reason) => Some(bytes_of("http.response.start: reason", &reason)?),
+        None => None,
+    };
+    let reason = reason.as_ref().map_or(&[][..], |reason| reason.bind(py).as_bytes());
+    if reason.iter().any(|byte| is_control(*byte)) {
+        return Err(PyValueError::new_err("http.response.start: the reason has a control character in it"));
+    }
     let mut out = Vec::with_capacity(256);
-    Head::start(&mut out, id, code, b"").map_err(too_long)?;
+    Head::start(&mut out, id, code, reason).map_err(too_long)?;
     let mut writer = FieldsWriter::new(&mut out);
     if let Some(headers) = get(message, intern!(py, "headers"))?
         && !headers.is_none()
@@ -185,13 +194,17 @@ fn check(event: &str, name: &[u8], value: &[u8]) -> PyResult<()> {
         )));
     }
     // The value is not shown: it may be a secret, and the message ends in a log.
-    if value.iter().any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
+    if value.iter().any(|byte| is_control(*byte)) {
         return Err(PyValueError::new_err(format!(
             "{event}: the value of {} has a control character in it",
             String::from_utf8_lossy(name)
         )));
     }
     Ok(())
+}
+
+const fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
 }
 
 /// RFC 9110, 5.6.2: the characters of a token.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use ::channel::message::{self, Credit, DONE, END, Payload, STREAM};
 use pyo3::exceptions::{PyBrokenPipeError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -688,6 +689,18 @@ fn open(path: &std::path::Path) -> PyResult<(File, u64)> {
 
 #[pymethods]
 impl Exchange {
+    /// Its task holds what holds this exchange.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.gateway)?;
+        if let Ok(state) = self.state.try_lock() {
+            visit.call(&state.task)?;
+            for future in &state.waiting {
+                visit.call(future)?;
+            }
+        }
+        Ok(())
+    }
+
     /// "An awaitable callable that will yield a new event dictionary when one is available."
     fn receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Awaited>> {
         Bound::new(slf.py(), Awaited::new(slf.clone().unbind(), Wanted::Message))

@@ -18,8 +18,8 @@ mod scope;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -89,6 +89,28 @@ impl Asgi {
         })
     }
 
+    /// The application may hold what holds this gateway.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.channel)?;
+        visit.call(&self.serve)?;
+        visit.call(&self.create_task)?;
+        visit.call(&self.create_future)?;
+        visit.call(&self.on_error)?;
+        visit.call(&self.on_left)?;
+        visit.call(&self.state)?;
+        if let Ok(stuck) = self.stuck.try_lock() {
+            for exchange in &*stuck {
+                visit.call(exchange)?;
+            }
+        }
+        if let Ok(exchanges) = self.exchanges.try_lock() {
+            for exchange in exchanges.values() {
+                visit.call(exchange)?;
+            }
+        }
+        Ok(())
+    }
+
     /// How many requests are served now.
     #[getter]
     fn busy(&self) -> usize {
@@ -111,8 +133,7 @@ impl Asgi {
         for _ in 0..limit {
             match this.channel.get().poll_next(py)? {
                 Incoming::Request(claimed) => {
-                    let ticket =
-                        Ticket { id: claimed.id, generation: claimed.generation, begun: Instant::now() };
+                    let ticket = Ticket::new(claimed.id, claimed.generation);
                     let exchange = Exchange::new(slf.clone().unbind(), claimed, ticket)?;
                     Self::begin(slf, &Bound::new(py, exchange)?)?;
                 }
