@@ -21,7 +21,7 @@ def router_option_names() -> list[str]:
     """The names of the settings that the router reads."""
 
 def keep_stacks() -> None:
-    """Keep the memory of greenlets that have ended for the next ones, in this process from now on."""
+    """Keep the memory of greenlets that have ended for the next ones, from now on."""
 
 class Retired(Exception):
     """There will be no more requests: STOP, `Channel.stop`, or arbiter and router are dead."""

@@ -336,8 +336,8 @@ class Arbiter(Server):
         if router.pid is not None or self.shutdown is not None or now < router.backoff.not_before:
             return
         try:
-            # It is given the listening sockets, and closes those: a copy that it inherits would stay
-            # open and shake hands with clients that nobody accepts.
+            # It is given the listening sockets, and closes those: a copy that it inherits would
+            # stay open and shake hands with clients that nobody accepts.
             router.fork(self.config, self.signals, [self.log.fileno()], now)
         except OSError as error:
             self.log.error("Cannot fork a router: %s", error.strerror)

@@ -350,7 +350,8 @@ class Settings:
         router=True,
         doc="""How long a request may wait for a worker before 503; 0 means for ever.
 
-        60 s is when most proxies give up.""",
+        60 s is when most proxies give up. This wait has a bound of its own: it counts neither for
+        `timeout` and `request_timeout` nor against `body_rate`.""",
     )
     header_timeout = Setting(
         _LIMITS,
@@ -368,7 +369,9 @@ class Settings:
         router=True,
         doc="""The fewest bytes per second a body must arrive with; 408 below it. 0 means any.
 
-        An average, with ten seconds of grace at the start.""",
+        An average, with ten seconds of grace at the start; and at most 60 s without movement,
+        however fast it was before. It counts while the client is waited for: the wait for a worker
+        is `queue_timeout`'s.""",
     )
     send_rate = Setting(
         _LIMITS,
@@ -377,8 +380,8 @@ class Settings:
         router=True,
         doc="""The fewest bytes per second a client must read; cut off below it. 0 means any.
 
-        An average, with ten seconds of grace, over the time in which bytes wait for the client: a
-        stream with nothing to send is never cut off.""",
+        An average, with ten seconds of grace, and at most 60 s without movement, over the time in
+        which bytes wait for the client: a stream with nothing to send is never cut off.""",
     )
     request_buffer = Setting(
         _LIMITS,

@@ -4,51 +4,44 @@
 //! is); whatever cannot be framed in one way is answered once and the connection closed; nothing
 //! behind such a request is ever looked at. Each wait has a deadline, set with
 //! [`Client::set_deadline`] and found over by the router's sweep.
+//!
+//! Here is the connection's life; [`request`] makes messages of what has come, [`relay`] moves bytes
+//! while a request is served, [`ending`] closes.
+
+mod ending;
+mod relay;
+mod request;
 
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-use channel::message::{FieldsWriter, Payload, Reason, Request, RequestLine};
-use wire::{BodyReader, Framing, HeadReader, Reject, Version};
+use channel::message::{Payload, Reason, Request};
+use wire::{BodyReader, Framing, HeadReader};
 
 use crate::client::Client;
 use crate::control::Address;
-use crate::core::{RETRY_AFTER, Router, Settings};
-use crate::exchange::{Exchange, Place, Times, Upload};
+use crate::core::Router;
+use crate::exchange::{Exchange, Times, Upload};
 use crate::options::seconds;
 use crate::pace::Pace;
 use crate::response::Wanted;
+use crate::settings::Settings;
 use crate::socket::Socket;
-use crate::spool::{Gathered, Spool};
-use crate::trust::{self, Scheme, Verdict};
-use crate::worker::MAX_MESSAGE;
+use ending::{End, TOO_SLOW};
 
 /// How much is read at a time while a head is awaited, in bytes.
 const HEAD_ROOM: usize = 8 * 1024;
 /// How much is read at a time of a body, in bytes.
 const BODY_ROOM: usize = 64 * 1024;
-/// Bytes of further requests that are taken from the socket while one is served.
-const PIPELINED: usize = 16 * 1024;
-/// A request of at most so many bytes travels in the ring with its body; a larger body as a file.
-const IN_RING: usize = 64 * 1024;
 /// What a worker takes of a streamed body before it gives credit, in bytes.
 const UPLOAD_WINDOW: u64 = 128 * 1024;
-/// The largest part of a streamed body in one frame, in bytes.
-const UPLOAD_PART: usize = 32 * 1024;
 /// The memory that an idle connection keeps for the next request's message, in bytes.
 const KEPT: usize = 2 * 1024;
-/// The status in the access log of a request whose client left before there was one.
-const CLIENT_LEFT: u16 = 499;
-/// After a response that ends the connection early, what the client still sends is read for so
-/// long, so that a reset does not destroy the response (RFC 9112 9.6).
-const LINGER: Duration = Duration::from_secs(2);
-/// ... and so many bytes of it, at the most.
-const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Who is at the other end, and which listener it came to.
 #[derive(Debug, Clone)]
@@ -59,36 +52,6 @@ pub(crate) struct Peer {
     pub text: String,
     /// Where it connected to.
     pub server: Address,
-}
-
-/// Why a connection ends.
-#[derive(Debug)]
-enum End {
-    /// The client has left, or has been idle for long enough, or everything is said.
-    Quiet,
-    /// Answered with this status, with whatever follows unread: the reason is for the log.
-    Refused(u16, &'static str),
-    /// The response is written, but the client may still be sending.
-    Early,
-}
-
-impl From<Reject> for End {
-    fn from(reject: Reject) -> Self {
-        Self::Refused(reject.status(), reject.reason())
-    }
-}
-
-impl From<trust::Refused> for End {
-    fn from(refused: trust::Refused) -> Self {
-        Self::Refused(400, refused.reason())
-    }
-}
-
-/// What the head of a request asks for.
-#[derive(Debug, Clone, Copy)]
-struct Plan {
-    framing: Framing,
-    expects: bool,
 }
 
 /// One connection. Owned by its task.
@@ -118,9 +81,10 @@ pub(crate) struct Connection {
     begun: bool,
     /// The client lets the connection stay.
     stays: bool,
-    /// The body that is passed on while it arrives, and how it does.
+    /// The body that is passed on while it arrives.
     body: Option<BodyReader>,
-    bringing: Pace,
+    /// How it arrives, while it is the client that is waited for.
+    bringing: Option<Pace>,
     /// When more of it must have come.
     bring_by: Option<Instant>,
     /// A part of it that waits for room in the ring, and whether it is the last.
@@ -154,7 +118,7 @@ impl Connection {
             begun: false,
             stays: false,
             body: None,
-            bringing: Pace::begin(Instant::now(), 0),
+            bringing: None,
             bring_by: None,
             part: None,
         })
@@ -210,7 +174,7 @@ impl Connection {
                 let mut message = self.exchange.message.borrow_mut();
                 Request::set_payload(&mut message, &Payload::Stream);
                 self.exchange.upload.set(Upload { active: true, window: UPLOAD_WINDOW, begun: false });
-                self.bringing = Pace::begin(Instant::now(), 0);
+                self.bringing = None;
                 self.body = Some(reader);
             } else {
                 self.gather(&mut reader).await?;
@@ -218,11 +182,7 @@ impl Connection {
         }
         self.client.set_deadline(None);
         self.left = false;
-        if !self.router.submit(&self.exchange) {
-            self.router.with_server(|server| {
-                self.exchange.response.borrow_mut().fail(503, server, Some(RETRY_AFTER));
-            });
-        }
+        self.router.submit(&self.exchange);
         poll_fn(|cx| self.poll_relay(cx)).await?;
         self.finish_request()
     }
@@ -350,267 +310,6 @@ impl Connection {
             self.at = 0;
         }
     }
-
-    /// Encode the request for a worker.
-    fn prepare(&mut self, head_len: usize) -> Result<Plan, End> {
-        let buffer = self.input.get(self.at..self.at + head_len).unwrap_or_default();
-        let head = self.reader.head(buffer);
-        let settings = &self.settings;
-        self.stays = head.keep_alive;
-        self.begun = true;
-        let keep_alive = head.keep_alive
-            && settings.options.keepalive > 0.0
-            && !self.router.is_draining()
-            && !self.client.is_closing();
-        self.exchange.response.borrow_mut().wanted =
-            Wanted { http11: head.version == Version::Http11, head_only: head.method == b"HEAD", keep_alive };
-        *self.exchange.file.borrow_mut() = None;
-        if settings.options.streams
-            && head.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
-        {
-            return Err(End::Refused(501, "websockets are not implemented"));
-        }
-        let mut told = settings.trust.screen(self.trusted, Scheme::Http);
-        for (name, value) in head.fields() {
-            told.field(name, value)?;
-        }
-        let mut message = self.exchange.message.borrow_mut();
-        let line = RequestLine {
-            version: if head.version == Version::Http11 { 11 } else { 10 },
-            https: told.scheme() == Scheme::Https,
-            method: head.method,
-            target: head.target,
-            path: head.path,
-            query: head.query,
-            script_name: told.script_name().unwrap_or_default(),
-            peer: self.peer.text.as_bytes(),
-            peer_port: self.peer.address.map_or(0, |address| address.port()),
-            server: self.peer.server.address.as_bytes(),
-            server_port: self.peer.server.port,
-            content_length: match head.framing {
-                Framing::Length(length) => Some(length),
-                Framing::None | Framing::Chunked => None,
-            },
-        };
-        let too_large = |_| End::Refused(431, "the head is too large");
-        Request::start(&mut message, &line).map_err(too_large)?;
-        let mut fields = FieldsWriter::new(&mut message);
-        for (name, value) in head.fields() {
-            if told.field(name, value)? == Verdict::Drop {
-                continue;
-            }
-            let value = match head.authority {
-                // RFC 9112 3.2.2: the authority of an absolute target replaces Host.
-                Some(authority) if name.eq_ignore_ascii_case(b"host") => authority,
-                _ => value,
-            };
-            fields.push_lowercase(name, value).map_err(too_large)?;
-        }
-        fields.finish().map_err(too_large)?;
-        if message.len() > MAX_MESSAGE {
-            return Err(End::Refused(431, "the head is too large"));
-        }
-        Ok(Plan { framing: head.framing, expects: head.expect_continue })
-    }
-
-    /// Read a whole body, into the message or into a file.
-    async fn gather(&mut self, reader: &mut BodyReader) -> Result<(), End> {
-        let settings = self.settings.clone();
-        let options = &settings.options;
-        let directory = options.tmp_upload_dir.as_deref();
-        let mut spool = Spool::default();
-        let mut bringing = Pace::begin(Instant::now(), 0);
-        loop {
-            while !reader.is_done() && self.at < self.input.len() {
-                let unread = self.input.get(self.at..).unwrap_or_default();
-                let step = reader.read(unread, &settings.limits)?;
-                let data = unread.get(step.data.clone()).unwrap_or_default();
-                if let Err(error) = spool.push(data, options.request_buffer, directory) {
-                    self.router.log.error(format_args!("a request body cannot be stored: {error}"));
-                    return Err(End::Refused(507, "no room to store the body"));
-                }
-                self.at += step.consumed;
-                if options.limit_request_body > 0 && spool.len() > options.limit_request_body {
-                    return Err(End::Refused(413, "body larger than limit_request_body"));
-                }
-            }
-            if reader.is_done() {
-                break;
-            }
-            self.client.set_deadline(bringing.due(Instant::now(), spool.len(), options.body_rate));
-            if self.fill(BODY_ROOM, false).await? == 0 {
-                return Err(End::Quiet);
-            }
-        }
-        let length = spool.len();
-        let mut message = self.exchange.message.borrow_mut();
-        Request::set_content_length(&mut message, length);
-        match spool.finish(IN_RING.saturating_sub(message.len())) {
-            Ok(Gathered::Memory(bytes)) => message.extend_from_slice(&bytes),
-            Ok(Gathered::File(file, length)) => {
-                Request::set_payload(&mut message, &Payload::Descriptor(length));
-                *self.exchange.file.borrow_mut() = Some(file);
-            }
-            Err(error) => {
-                self.router.log.error(format_args!("a request body cannot be stored: {error}"));
-                return Err(End::Refused(507, "no room to store the body"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Write what waits for the client, until then at the latest.
-    async fn flush(&mut self, until: Option<Instant>) -> Result<(), End> {
-        poll_fn(|cx| {
-            self.client.remember(cx.waker());
-            let flushed = self.poll_flush(cx)?;
-            if flushed.is_pending() && until.is_some_and(|until| until <= Instant::now()) {
-                return Poll::Ready(Err(End::Quiet));
-            }
-            self.client.set_deadline(earliest(self.take_by, until));
-            flushed.map(Ok)
-        })
-        .await
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if self.client.is_killed() {
-            return Poll::Ready(Err(End::Quiet));
-        }
-        let mut response = self.exchange.response.borrow_mut();
-        if response.out.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        let sendfile = self.settings.options.sendfile;
-        match self.socket.poll_write(cx, &mut response.out, sendfile) {
-            Poll::Ready(Ok(())) => {
-                drop(response);
-                self.taking = None;
-                self.take_by = None;
-                self.router.resume(&self.exchange);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => {
-                if error.kind() == io::ErrorKind::UnexpectedEof {
-                    self.router.log.error(format_args!(
-                        "{}: a file became shorter while it was sent",
-                        self.exchange.what()
-                    ));
-                }
-                Poll::Ready(Err(End::Quiet))
-            }
-            Poll::Pending => {
-                let taken = response.out.written().saturating_sub(self.socket.untaken());
-                drop(response);
-                let now = Instant::now();
-                let taking = self.taking.get_or_insert_with(|| Pace::begin(now, taken));
-                self.take_by = taking.due(now, taken, self.settings.options.send_rate);
-                if self.take_by.is_some_and(|by| by <= now) {
-                    return Poll::Ready(Err(End::Quiet));
-                }
-                self.router.resume(&self.exchange);
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Wait for the response and write it, watching the client meanwhile.
-    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        self.client.remember(cx.waker());
-        let flushed = self.poll_flush(cx)?;
-        if flushed.is_ready() && self.exchange.response.borrow().is_over() {
-            return Poll::Ready(Ok(()));
-        }
-        let uploaded = if self.body.is_some() { self.poll_upload(cx)? } else { Poll::Ready(()) };
-        self.client.set_deadline(earliest(self.take_by, self.bring_by));
-        ready!(uploaded);
-        self.poll_watch(cx)
-    }
-
-    /// Take what the client sends while it waits for its response: the end, or further requests, of
-    /// which only so many are taken.
-    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        while !self.ended && self.unread().len() < PIPELINED {
-            match self.poll_fill(cx, HEAD_ROOM)? {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(got) if got > 0 => {}
-                Poll::Ready(_) => {
-                    // The end of what the client sends does not tell whether it still listens. It is
-                    // taken for gone where nothing is lost by it: before a worker has begun, and for
-                    // classes whose applications are told.
-                    self.left = true;
-                    if self.settings.options.streams && !self.exchange.response.borrow().is_over() {
-                        return Poll::Ready(Err(End::Quiet));
-                    }
-                }
-            }
-        }
-        // It may be back in the queue long after the client has ended.
-        if self.left && matches!(self.exchange.place.get(), Place::Queued(_)) {
-            return Poll::Ready(Err(End::Quiet));
-        }
-        Poll::Pending
-    }
-
-    /// Pass on a body while it arrives. Ready when all of it is passed on.
-    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let settings = self.settings.clone();
-        self.bring_by = None;
-        loop {
-            if !matches!(self.exchange.place.get(), Place::Held(..)) {
-                // Still in the queue.
-                return self.poll_watch(cx);
-            }
-            if let Some((part, last)) = self.part.take() {
-                if !self.router.upload(&self.exchange, &part, last) {
-                    self.part = Some((part, last));
-                    self.bringing = Pace::begin(Instant::now(), self.bringing.moved());
-                    return Poll::Pending;
-                }
-                if last {
-                    self.body = None;
-                }
-            }
-            let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
-            let mut upload = self.exchange.upload.get();
-            if upload.window == 0 {
-                // The application takes its time: that is not the client's fault.
-                self.bringing = Pace::begin(Instant::now(), body.received());
-                return self.poll_watch(cx);
-            }
-            let unread = self.input.get(self.at..).unwrap_or_default();
-            if unread.is_empty() {
-                let now = Instant::now();
-                self.bring_by = self.bringing.due(now, body.received(), settings.options.body_rate);
-                match self.poll_fill(cx, BODY_ROOM)? {
-                    Poll::Ready(0) => return Poll::Ready(Err(End::Quiet)),
-                    Poll::Ready(_) => self.bring_by = None,
-                    Poll::Pending if self.bring_by.is_some_and(|by| by <= now) => {
-                        return Poll::Ready(Err(TOO_SLOW));
-                    }
-                    Poll::Pending => return Poll::Pending,
-                }
-                continue;
-            }
-            let most =
-                usize::try_from(upload.window).unwrap_or(UPLOAD_PART).min(UPLOAD_PART).min(unread.len());
-            let unread = unread.get(..most).unwrap_or_default();
-            let step = body.read(unread, &settings.limits)?;
-            let data = unread.get(step.data.clone()).unwrap_or_default();
-            let limit = settings.options.limit_request_body;
-            if limit > 0 && body.received() > limit {
-                return Poll::Ready(Err(End::Refused(413, "body larger than limit_request_body")));
-            }
-            if !data.is_empty() || step.done {
-                self.part = Some((data.to_vec(), step.done));
-            }
-            upload.window = upload.window.saturating_sub(data.len() as u64);
-            upload.begun = true;
-            self.exchange.upload.set(upload);
-            self.at += step.consumed;
-        }
-    }
-
     /// The response is written: log it, and say whether the connection goes on.
     fn finish_request(&mut self) -> Result<(), End> {
         self.log();
@@ -642,18 +341,6 @@ impl Connection {
         self.router.log_access(&self.exchange, &self.peer);
     }
 
-    /// A request that ends without all of its response has a record, too.
-    fn log_unanswered(&mut self) {
-        if self.begun {
-            let mut response = self.exchange.response.borrow_mut();
-            if response.status == 0 {
-                response.status = CLIENT_LEFT;
-            }
-            drop(response);
-            self.log();
-        }
-    }
-
     /// Nobody waits for this response any more: have a fresh exchange if the old one is still known
     /// elsewhere.
     fn drop_exchange(&mut self, reason: Reason) {
@@ -664,43 +351,6 @@ impl Connection {
             let times = self.exchange.times.get();
             self.exchange = Exchange::new(self.client.clone());
             self.exchange.times.set(times);
-        }
-    }
-
-    /// Answer a request that is not served, and close.
-    async fn refuse(&mut self, status: u16, reason: &'static str) {
-        if self.exchange.response.borrow().has_begun() && self.exchange.place.get() != Place::Home {
-            // It has an answer already, in part: nothing can be said any more.
-            self.log_unanswered();
-            return;
-        }
-        // An answer to HEAD has no body, whatever it says (RFC 9110 9.3.2).
-        let head_only = self.exchange.response.borrow().wanted.head_only;
-        self.drop_exchange(Reason::ClientLeft);
-        self.router.log.debug(format_args!("Invalid request from ip={}: {reason}", self.peer.text));
-        self.router.with_server(|server| {
-            let mut response = self.exchange.response.borrow_mut();
-            response.reset(Wanted { keep_alive: false, head_only, ..Wanted::default() });
-            response.fail(status, server, None);
-        });
-        let flushed = self.flush(Some(Instant::now() + LINGER)).await;
-        self.log();
-        if flushed.is_ok() {
-            self.linger().await;
-        }
-    }
-
-    /// Read on for a while, so that the client can read the response before a reset.
-    async fn linger(&mut self) {
-        self.socket.shut_down();
-        self.client.set_deadline(Some(Instant::now() + LINGER));
-        let mut left = LINGER_BYTES;
-        while !self.ended && left > 0 {
-            self.at = self.input.len();
-            match self.fill(BODY_ROOM, false).await {
-                Ok(got) => left = left.saturating_sub(got),
-                Err(_) => return,
-            }
         }
     }
 }
@@ -717,10 +367,4 @@ impl Drop for Connection {
             self.router.left.notify_one();
         }
     }
-}
-
-const TOO_SLOW: End = End::Refused(408, "the client is too slow");
-
-fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    one.into_iter().chain(other).min()
 }

@@ -66,12 +66,15 @@ pub(crate) struct Control {
     socket: AsyncFd<OwnedFd>,
     /// What could not be sent at once. Bounded by what the router reports: a few messages a worker.
     unsent: RefCell<VecDeque<Vec<u8>>>,
+    /// Room for one message.
+    buffer: RefCell<Box<[u8]>>,
 }
 
 impl Control {
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         set_nonblocking(&socket)?;
-        Ok(Self { socket: watch(socket)?, unsent: RefCell::default() })
+        let buffer = RefCell::new(vec![0; MAX_MESSAGE].into_boxed_slice());
+        Ok(Self { socket: watch(socket)?, unsent: RefCell::default(), buffer })
     }
 
     /// Tell the arbiter, now or as soon as it listens.
@@ -107,8 +110,7 @@ impl Control {
 
     /// The next order; `None` when the arbiter is dead.
     pub async fn receive(&self) -> Received {
-        let mut buffer = vec![0_u8; MAX_MESSAGE];
-        std::future::poll_fn(|cx| self.poll_receive(cx, &mut buffer)).await
+        std::future::poll_fn(|cx| self.poll_receive(cx, &mut self.buffer.borrow_mut())).await
     }
 
     fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Received> {

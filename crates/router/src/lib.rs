@@ -3,12 +3,15 @@
 //! One thread, one event loop. The map:
 //!
 //! * [`run`]: the main task, which does what the arbiter orders (`control`).
-//! * `listener`: accepting. `connection`: one HTTP/1 connection, on a `socket`.
+//! * `listener`: accepting. `connection`: one HTTP/1 connection, on a `socket`: its life; `request`, from
+//!   the head to the message for a worker; `relay`, bytes both ways while it is served; `ending`.
 //! * `exchange`: one request and its `response`, which waits in an `outgoing` line for its client.
-//! * `core`: the queue and what passes between connections and workers. `worker`: one worker's channel.
+//! * `core`: the router that all share. Its parts: `queue`, who waits and who gets a worker; `pool`, which
+//!   workers there are; `frames`, what they say; `sweep`, deadlines and what else comes again and again.
+//! * `worker`: one worker's channel, and which requests it holds.
 //! * `client`: what is known of a connection from outside: deadlines, idleness.
 //! * `pace`: how fast bodies and readers must be. `spool`, `buffers`: where bodies and bytes are kept.
-//!   `options`: the settings. `logs`, `access_log`, `clock`, `trust`: what the names say.
+//!   `options`, `settings`: how to work. `logs`, `access_log`, `clock`, `trust`: what the names say.
 
 mod access_log;
 mod buffers;
@@ -25,6 +28,7 @@ mod outgoing;
 mod pace;
 mod response;
 mod run;
+mod settings;
 mod socket;
 mod spool;
 mod trust;

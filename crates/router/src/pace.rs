@@ -25,11 +25,6 @@ impl Pace {
         Self { since: now, before: moved, moved, moved_at: now }
     }
 
-    /// Bytes that had moved when last looked at.
-    pub fn moved(&self) -> u64 {
-        self.moved
-    }
-
     /// When more must have moved than the `moved` bytes until now, at an average of at least `rate`
     /// bytes a second; `None` when there is no limit (a rate of 0).
     pub fn due(&mut self, now: Instant, moved: u64, rate: u64) -> Option<Instant> {

@@ -10,9 +10,10 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
 use crate::control::{Address, Control, Order, Report};
-use crate::core::{Ending, Router, Settings};
+use crate::core::{Ending, Router};
 use crate::listener::Listener;
 use crate::logs::ErrorLog;
+use crate::settings::Settings;
 use crate::watch::watch;
 use crate::worker::{State, Worker};
 

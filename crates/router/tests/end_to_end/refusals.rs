@@ -129,6 +129,19 @@ fn a_head_that_drips_is_refused_at_its_deadline() {
 }
 
 #[test]
+fn a_refusal_is_a_warning_with_address_and_reason() {
+    let mut house = House::open(|options| {
+        options["limit_request_body"] = 1000.into();
+        options["loglevel"] = "warning".into();
+    });
+    refused(&mut house, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", 413);
+    let errors = house.errors();
+    let expected = "[WARNING] Invalid request from ip=127.0.0.1: body larger than limit_request_body\n";
+    assert!(errors.ends_with(expected), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+}
+
+#[test]
 fn a_connection_that_says_nothing_is_closed_without_a_word() {
     let house = House::open(|options| options["header_timeout"] = 0.3.into());
     let mut client = house.connect();

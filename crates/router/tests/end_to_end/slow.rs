@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use channel::memory::PAUSED;
 
-use crate::fake::{ALL, Fake};
+use crate::fake::{ALL, Event, Fake};
 use crate::house::{House, eventually};
 
 /// Send so many bytes in pieces; the worker waits as it is told to, for at most so long.
@@ -165,4 +165,30 @@ fn a_body_that_does_not_come_is_refused_with_408() {
 #[test]
 fn a_streamed_body_that_does_not_come_is_refused_with_408() {
     a_body_does_not_come(true);
+}
+
+#[test]
+fn the_time_in_the_queue_does_not_count_against_a_streamed_body() {
+    let mut house = House::open(|options| {
+        options["body_rate"] = 100_000.into();
+        options["streams"] = true.into();
+    });
+    let mut worker = house.worker(1);
+    let (mut first, mut second) = (house.connect(), house.connect());
+    first.get("/first");
+    let busy = worker.expect("/first");
+    second.send("POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf");
+    // Longer than the grace.
+    std::thread::sleep(Duration::from_millis(10_500));
+    worker.answer(&busy, b"1");
+    let asked = worker.expect("/second");
+    let Event::Body { end: false, data, .. } = worker.event() else { panic!("not a part of a body") };
+    assert_eq!(data, b"half");
+    // Deadlines are looked at a few times meanwhile.
+    std::thread::sleep(Duration::from_millis(600));
+    second.send("more");
+    let Event::Body { end: true, data, .. } = worker.event() else { panic!("not the rest of a body") };
+    assert_eq!(data, b"more");
+    worker.answer(&asked, b"2");
+    assert_eq!(second.response().body, b"2");
 }

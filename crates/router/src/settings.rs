@@ -1,0 +1,49 @@
+//! What follows from the options and is made once for them.
+
+use crate::access_log::AccessLog;
+use crate::logs::AccessFile;
+use crate::options::Options;
+use crate::outgoing::Bounds;
+use crate::trust::Trust;
+
+/// What follows from the options and is made once for them.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub options: Options,
+    pub limits: wire::Limits,
+    pub trust: Trust,
+    pub access: Option<(AccessLog, AccessFile)>,
+}
+
+impl Settings {
+    /// # Errors
+    /// One line for the operator: a log that cannot be opened, an address that is none.
+    pub fn new(options: Options) -> Result<Self, String> {
+        let access = match options.accesslog.as_deref() {
+            None | Some("") => None,
+            Some(path) => {
+                let format = AccessLog::compile(&options.access_log_format)?;
+                let file = AccessFile::open(path)
+                    .map_err(|error| format!("the access log {path} cannot be opened: {error}"))?;
+                Some((format, file))
+            }
+        };
+        Ok(Self { limits: options.limits(), trust: trust(&options)?, access, options })
+    }
+
+    /// How much of a response may wait for its client.
+    pub fn bounds(&self) -> Bounds<'_> {
+        Bounds {
+            memory: self.options.response_buffer,
+            // A class that streams waits for its client instead.
+            spool: if self.options.streams { 0 } else { self.options.response_spool_limit },
+            directory: self.options.tmp_upload_dir.as_deref(),
+        }
+    }
+}
+
+fn trust(options: &Options) -> Result<Trust, String> {
+    let secure: Vec<_> = options.secure_scheme_headers.clone().into_iter().collect();
+    let (allowed, headers) = (&options.forwarded_allow_ips, &options.forwarder_headers);
+    Trust::from_options(allowed, &secure, headers, &options.header_map)
+}
