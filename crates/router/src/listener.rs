@@ -78,7 +78,11 @@ impl Listener {
         for _ in 0..BATCH {
             if limit > 0 && router.clients.len() >= limit {
                 // Only for one who really waits must others go.
-                return if self.has_waiting()? { Err(io::Error::other("max_connections")) } else { Ok(false) };
+                return if self.has_waiting()? {
+                    Err(io::Error::other("max_connections"))
+                } else {
+                    Ok(false)
+                };
             }
             match accept(self.socket.as_raw_fd()) {
                 Ok((fd, from)) => self.begin(router, fd, &from),
