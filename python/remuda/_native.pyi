@@ -252,6 +252,8 @@ class Asgi:
         To be called when `Channel.fileno` is readable, which it stays while there is more. Raises
         Retired when there will be no more requests.
         """
+    def take_rest(self) -> None:
+        """When no more requests are taken: pass on what has come for those that run."""
     def on_room(self) -> None:
         """Go on with what waits for room. To be called when `Channel.room_fileno` is readable."""
 

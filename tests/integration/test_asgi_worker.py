@@ -427,6 +427,21 @@ def test_term_to_a_worker_lets_its_requests_finish_and_starts_another(serve: Ser
     assert lines(server, "shutdown") == [str(worker)]
 
 
+def test_term_to_a_worker_lets_its_uploads_finish(serve: Serve) -> None:
+    server = serve(*asgi(), application=APPLICATION)
+    (worker,) = server.workers
+    data = os.urandom(1 << 20)
+    with server.connect() as client:
+        client.send(b"POST /digest HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data))
+        client.send(data[:1000])
+        server.get("/")
+        server.signal(signal.SIGTERM, worker)
+        client.send(data[1000:])
+        length, digest, _ = client.response().json
+    assert (length, digest) == (len(data), hashlib.sha256(data).hexdigest())
+    server.wait_gone(worker)
+
+
 def test_quit_ends_at_once(serve: Serve) -> None:
     server = serve(*asgi(), application=APPLICATION)
     with server.connect() as client:

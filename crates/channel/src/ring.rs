@@ -324,6 +324,12 @@ impl Consumer {
         self.is_next(frame) && self.ring.state(frame.position).claim()
     }
 
+    /// Has nobody begun with this frame, nor taken it back?
+    #[must_use]
+    pub fn is_pending(&self, frame: &Frame) -> bool {
+        self.is_next(frame) && self.ring.state(frame.position).is_pending()
+    }
+
     /// Append the frame's payload to `out`; nothing when it is not the next one any more.
     pub fn read(&self, frame: &Frame, out: &mut Vec<u8>) {
         if !self.is_next(frame) {

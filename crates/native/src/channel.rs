@@ -320,6 +320,24 @@ impl Channel {
         }
     }
 
+    /// For event loops that take no more requests: the next frame about one that was begun.
+    pub(crate) fn next_of_begun(&self, py: Python<'_>) -> PyResult<Incoming> {
+        let (incoming, starving) = {
+            let mut inbox = locked(&self.inbox);
+            let incoming = inbox.next_of_begun(&self.memory, &self.descriptors)?;
+            let read = !matches!(incoming, Incoming::Nothing);
+            (incoming, read && inbox.requests.must_wake())
+        };
+        if starving {
+            self.wake_router.signal();
+        }
+        self.deliver_wake();
+        if let Incoming::Hello(generation) = &incoming {
+            self.say_ready(py, *generation)?;
+        }
+        Ok(incoming)
+    }
+
     /// For event loops: send one frame if there is room now. After `Wait`, `room_fileno` becomes
     /// readable when there may be.
     pub(crate) fn try_send(&self, ticket: &Ticket, frame: &Frame<'_>) -> Result<Attempt, SendError> {

@@ -44,7 +44,20 @@ impl Inbox {
     /// Take the next frame that is meant for us. Claims a request: the router can no longer give
     /// it to another worker.
     pub(crate) fn next(&mut self, memory: &Memory, descriptors: &Descriptors) -> PyResult<Incoming> {
+        self.read(memory, descriptors, false)
+    }
+
+    /// The same without requests: one that was not taken back yet stays where it is, and what is
+    /// behind it, too, until the router takes it back.
+    pub(crate) fn next_of_begun(&mut self, memory: &Memory, descriptors: &Descriptors) -> PyResult<Incoming> {
+        self.read(memory, descriptors, true)
+    }
+
+    fn read(&mut self, memory: &Memory, descriptors: &Descriptors, only_begun: bool) -> PyResult<Incoming> {
         while let Some(frame) = self.requests.peek().map_err(errors::broken)? {
+            if only_begun && frame.kind == message::REQUEST && self.requests.is_pending(&frame) {
+                return Ok(Incoming::Nothing);
+            }
             let ours = frame.kind != message::REQUEST
                 || (self.generation == memory.generation() && self.requests.claim(&frame));
             let mut message = Vec::new();

@@ -60,6 +60,10 @@ class LoopWorker(Worker):
         """Take some of what has come from the channel, without blocking. Raises Retired."""
         self.gateway.take(BATCH)
 
+    def take_rest(self) -> None:
+        """When no more requests are taken: pass on what has come for those that run."""
+        self.gateway.take_rest()
+
     def on_room(self) -> None:
         """Go on with what waited for room to send."""
         self.gateway.on_room()
@@ -124,6 +128,7 @@ class LoopWorker(Worker):
     async def _drain(self) -> None:
         until = self.loop.time() + self.config.graceful_timeout
         while (busy := self.busy()) and self.loop.time() < until:
+            self.take_rest()
             await asyncio.sleep(DRAIN)
         if busy:
             self.log.warning("%d requests are not done: cut", busy)

@@ -63,6 +63,11 @@ class TornadoWorker(LoopWorker):
             if monotonic() >= until:
                 return
 
+    def take_rest(self) -> None:
+        """When no more requests are taken: pass on what has come for those that run."""
+        if self.application.kind == "tornado":
+            super().take_rest()
+
     def on_room(self) -> None:
         """Go on with what waited for room to send."""
         if self.application.kind == "tornado":

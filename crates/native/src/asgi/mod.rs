@@ -137,22 +137,21 @@ impl Asgi {
                     let exchange = Exchange::new(slf.clone().unbind(), claimed, ticket)?;
                     Self::begin(slf, &Bound::new(py, exchange)?)?;
                 }
-                Incoming::Body { id, data, last } => {
-                    if let Some(exchange) = this.find(py, id) {
-                        exchange.get().deliver(py, data, last)?;
-                    }
-                }
-                Incoming::Cancel { id, timeout } => {
-                    if let Some(exchange) = this.find(py, id) {
-                        Exchange::leave(exchange.bind(py), timeout)?;
-                    }
-                }
-                Incoming::Hello(_) => this.notice_left(py)?,
-                Incoming::Stop => {}
                 Incoming::Nothing => break,
+                other => this.pass_on(py, other)?,
             }
         }
         Ok(())
+    }
+
+    /// When no more requests are taken: pass on what has come for those that run.
+    fn take_rest(&self, py: Python<'_>) -> PyResult<()> {
+        loop {
+            match self.channel.get().next_of_begun(py)? {
+                Incoming::Nothing => return Ok(()),
+                other => self.pass_on(py, other)?,
+            }
+        }
     }
 
     /// Go on with what waits for room. To be called when `channel.room_fileno()` is readable.
@@ -186,6 +185,22 @@ impl Asgi {
         let task = this.create_task.bind(py).call1((coroutine,))?;
         exchange.get().set_task(task.unbind());
         Ok(())
+    }
+
+    /// What the router says about a request that runs, or about itself.
+    fn pass_on(&self, py: Python<'_>, incoming: Incoming) -> PyResult<()> {
+        match incoming {
+            Incoming::Body { id, data, last } => match self.find(py, id) {
+                Some(exchange) => exchange.get().deliver(py, data, last),
+                None => Ok(()),
+            },
+            Incoming::Cancel { id, timeout } => match self.find(py, id) {
+                Some(exchange) => Exchange::leave(exchange.bind(py), timeout),
+                None => Ok(()),
+            },
+            Incoming::Hello(_) => self.notice_left(py),
+            Incoming::Request(_) | Incoming::Stop | Incoming::Nothing => Ok(()),
+        }
     }
 
     fn find(&self, py: Python<'_>, id: u64) -> Option<Py<Exchange>> {
