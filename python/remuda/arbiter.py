@@ -569,7 +569,7 @@ class Arbiter(Server):
         if len(self.listeners):  # else it never began
             self.log.info("Shutting down: Master")
             self.hook("on_exit", self)
-        self.signals.close()
+        self.signals.end()
 
     # Small things
 

@@ -54,6 +54,12 @@ class Signals:
             signal.signal(number, signal.SIG_IGN)
         self.close()
 
+    def end(self) -> None:
+        """Ignore them from now on: the interpreter's end would make them deadly again."""
+        for number in self._installed:
+            signal.signal(number, signal.SIG_IGN)
+        self.close()
+
     def close(self) -> None:
         """Close the pipe. Signals that are still handled are lost from now on."""
         if self._read >= 0:

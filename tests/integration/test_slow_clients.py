@@ -116,8 +116,9 @@ def test_a_slow_reader_of_20_mb_holds_no_sync_worker(
     serve: Serve, worker_class: WorkerClass
 ) -> None:
     size = 20_000_000
-    server = serve("-w", "1", worker_class=worker_class)
-    slow = [server.connect(buffer=4096) for _ in range(3 * worker_class.slots)]
+    # However long the test takes to come back to them.
+    server = serve("-w", "1", "--send-rate", "0", worker_class=worker_class)
+    slow = [server.connect(buffer=4096) for _ in range(2 + worker_class.slots)]
     for client in slow:
         client.request(f"/big?{size}")
     # They read nothing at all, and the workers are free.
