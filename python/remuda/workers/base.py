@@ -7,7 +7,7 @@ import signal
 import sys
 from functools import partial
 
-from .. import _native, app
+from .. import _native, app, process
 from ..errors import OtherClassError, RemudaError, WorkerBootError
 
 TYPE_CHECKING = False
@@ -127,9 +127,7 @@ class Worker:
         """Make this process a worker: name, signals, crash reports, channel."""
         import faulthandler
 
-        from setproctitle import setproctitle
-
-        setproctitle(f"remuda: worker [{self.config.proc_name or self.config.app}]")
+        process.set_title(f"worker [{self.config.proc_name or self.config.app}]")
         self.channel = _native.Channel(self._files)
         for number, handler in {
             signal.SIGTERM: self._handle_term,
