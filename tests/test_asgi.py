@@ -50,6 +50,7 @@ class Served(Link):
             serve=serving(application, self.log),  # type: ignore[arg-type]
             create_task=create_task,
             create_future=loop.create_future,
+            call_soon=loop.call_soon,
             on_error=lambda message, error: self.logged.append((message, error)),
             on_left=lambda message, error: self.left.append((message, error)),
             **options,

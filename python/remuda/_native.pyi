@@ -235,12 +235,15 @@ class Asgi:
         serve: Callable[[dict[str, Any], Exchange], Coroutine[Any, Any, None]],
         create_task: Callable[[Coroutine[Any, Any, None]], Any],
         create_future: Callable[[], Any],
+        call_soon: Callable[[Callable[[], None]], object],
         on_error: Callable[[str, BaseException | None], None],
         on_left: Callable[[str, BaseException | None], None],
         root_path: str = "",
         state: dict[str, Any] | None = None,
     ) -> None:
         """`serve` makes the coroutine that serves a request; it is run by `create_task`.
+
+        `call_soon` runs `wake_router` when the tasks that are ready have run.
 
         It must say at its end how the application ended: by `Exchange.returned`, `failed` or
         `cancelled`. `on_error` logs a fault with a message and an exception (or None), `on_left`
@@ -252,6 +255,8 @@ class Asgi:
         To be called when `Channel.fileno` is readable, which it stays while there is more. Raises
         Retired when there will be no more requests.
         """
+    def wake_router(self) -> None:
+        """Wake the router, if it sleeps, for what was sent in this turn of the loop."""
     def take_rest(self) -> None:
         """When no more requests are taken: pass on what has come for those that run."""
     def on_room(self) -> None:

@@ -17,7 +17,7 @@ use pyo3::types::PyBytes;
 
 use crate::errors::{self, Retired, SendError};
 use crate::inbox::{Inbox, Incoming};
-use crate::outbox::{Attempt, Frame, Outbox, Ticket};
+use crate::outbox::{Attempt, Frame, Outbox, Ticket, Wake};
 use crate::request::Request;
 use crate::room::{self, Room, locked};
 
@@ -124,6 +124,8 @@ pub struct Channel {
     busy: AtomicU32,
     /// Responses were sent without waking the router, because more requests were there.
     wake_owed: AtomicBool,
+    /// For so many requests more a slow end is expected: see `wsgi::response`.
+    pub(crate) slow_ends: AtomicU32,
     wait_room: Mutex<Option<Py<PyAny>>>,
     /// The largest frame that can be sent, in bytes.
     pub(crate) max_payload: usize,
@@ -150,6 +152,7 @@ impl Channel {
             retired: AtomicBool::new(false),
             busy: AtomicU32::new(0),
             wake_owed: AtomicBool::new(false),
+            slow_ends: AtomicU32::new(0),
             wait_room: Mutex::new(None),
         })
     }
@@ -339,17 +342,20 @@ impl Channel {
     }
 
     /// For event loops: send one frame if there is room now. After `Wait`, `room_fileno` becomes
-    /// readable when there may be.
+    /// readable when there may be. A router that sleeps is woken by [`Channel::deliver_wake`], once
+    /// for all that a turn of the loop sends.
     pub(crate) fn try_send(&self, ticket: &Ticket, frame: &Frame<'_>) -> Result<Attempt, SendError> {
-        let (attempt, wake) = {
-            let mut outbox = locked(&self.outbox);
-            let attempt = outbox.attempt(&self.memory, &self.descriptors, ticket, frame)?;
-            (attempt, outbox.responses.must_wake())
-        };
-        if wake {
-            self.wake_router.signal();
+        let attempt = locked(&self.outbox).attempt(&self.memory, &self.descriptors, ticket, frame)?;
+        self.wake_owed.store(true, Ordering::Relaxed);
+        if attempt == Attempt::Wait || frame.wake == Wake::Now {
+            self.deliver_wake();
         }
         Ok(attempt)
+    }
+
+    /// Is there something that the router was not woken for?
+    pub(crate) fn owes_wake(&self) -> bool {
+        self.wake_owed.load(Ordering::Relaxed)
     }
 
     /// Has the router said that nobody wants this response any more?
@@ -430,8 +436,8 @@ impl Channel {
         }
     }
 
-    /// Wake the router if it sleeps on responses that it was not woken for.
-    fn deliver_wake(&self) {
+    /// Wake the router if it sleeps on what it was not woken for.
+    pub(crate) fn deliver_wake(&self) {
         if self.wake_owed.swap(false, Ordering::Relaxed) && locked(&self.outbox).responses.must_wake() {
             self.wake_router.signal();
         }
@@ -445,15 +451,15 @@ impl Channel {
             let (attempt, wake) = {
                 let mut outbox = locked(&self.outbox);
                 let attempt = outbox.attempt(&self.memory, &self.descriptors, ticket, frame)?;
-                // Nobody would wake it later once no more requests are taken.
-                let soon = attempt == Attempt::Sent && !frame.urgent && !self.is_retired() && self.has_more();
-                if soon {
-                    // The router looks by itself within a millisecond while we hold requests.
-                    self.wake_owed.store(true, Ordering::Relaxed);
-                } else {
-                    self.wake_owed.store(false, Ordering::Relaxed);
-                }
-                (attempt, !soon && outbox.responses.must_wake())
+                let may_wait = match frame.wake {
+                    Wake::Now => false,
+                    // Nobody would wake it later once no more requests are taken.
+                    Wake::Soon => !self.is_retired() && self.has_more(),
+                    Wake::Later => true,
+                };
+                let owed = attempt == Attempt::Sent && may_wait;
+                self.wake_owed.store(owed, Ordering::Relaxed);
+                (attempt, !owed && outbox.responses.must_wake())
             };
             if wake {
                 self.wake_router.signal();

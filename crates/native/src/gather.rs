@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use crate::channel::Channel;
 use crate::errors::{self, SendError};
 use crate::inbox::{Claimed, Incoming};
-use crate::outbox::{Frame, Ticket};
+use crate::outbox::{Frame, Ticket, Wake};
 use crate::request::Request;
 use crate::room::locked;
 
@@ -126,7 +126,7 @@ impl Gather {
     }
 
     fn send(&self, py: Python<'_>, ticket: &Ticket, kind: u16, message: &[u8]) -> PyResult<()> {
-        let frame = Frame { kind, parts: &[message], obeys_flow: false, file: None, urgent: true };
+        let frame = Frame { kind, parts: &[message], obeys_flow: false, file: None, wake: Wake::Now };
         match self.channel.get().send(py, ticket, &frame) {
             Ok(()) | Err(SendError::Gone) => Ok(()),
             Err(error) => Err(error.into()),

@@ -44,8 +44,19 @@ pub(crate) struct Frame<'a> {
     pub(crate) obeys_flow: bool,
     /// A descriptor that travels beside it.
     pub(crate) file: Option<BorrowedFd<'a>>,
-    /// Must a sleeping router be woken at once, even while more requests wait in our ring?
-    pub(crate) urgent: bool,
+    pub(crate) wake: Wake,
+}
+
+/// When a sleeping router is woken for a frame: each wake-up costs it and us a change of context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Now: the client waits for just this.
+    Now,
+    /// When there are no more requests in our ring. (The router looks by itself within a millisecond
+    /// while we hold requests ahead.)
+    Soon,
+    /// With another frame, which follows within a moment.
+    Later,
 }
 
 /// What came of an attempt to send.

@@ -18,11 +18,12 @@ use crate::client::Client;
 use crate::exchange::{Exchange, Place};
 
 /// How far ahead of its slots a worker may be given requests, in microseconds of its work: what it
-/// holds and has not begun waits no longer than that.
-const AHEAD_MICROS: f64 = 250.0;
+/// holds and has not begun waits no longer than that. Less costs a change of context for each request
+/// of an application that takes some hundred microseconds.
+const AHEAD_MICROS: f64 = 2_000.0;
 /// A request counts at most so much in the estimate, in microseconds: one slow request ends working
 /// ahead at once, and a dozen fast ones begin it again.
-const SAMPLE_MICROS: f64 = 10_000.0;
+const SAMPLE_MICROS: f64 = 64_000.0;
 /// The weight of a new sample in the estimate.
 const WEIGHT: f64 = 0.125;
 

@@ -186,6 +186,7 @@ class AsgiWorker(LoopWorker):
             serve=serving(application, self.log),
             create_task=self.loop.create_task,
             create_future=self.loop.create_future,
+            call_soon=self.loop.call_soon,
             on_error=self.report,
             on_left=self.report_left,
             root_path=self.config.root_path or os.environ.get("SCRIPT_NAME", ""),

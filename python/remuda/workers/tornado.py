@@ -47,6 +47,7 @@ class TornadoWorker(LoopWorker):
             serve=serving(Server(self.application.callable), self.log),
             create_task=self.loop.create_task,
             create_future=self.loop.create_future,
+            call_soon=self.loop.call_soon,
             on_error=self.report,
             on_left=self.report_left,
         )

@@ -20,7 +20,7 @@ use super::event::{self, Field};
 use super::outgoing::{Item, Outgoing, Part, Pumped};
 use crate::errors;
 use crate::inbox::Claimed;
-use crate::outbox::{Attempt, Frame, Ticket};
+use crate::outbox::{Attempt, Frame, Ticket, Wake};
 use crate::room::locked;
 
 /// How much of a streamed body may be taken before the router is told, in bytes: a quarter of what
@@ -284,7 +284,7 @@ impl Exchange {
         if finished {
             gateway.forget(py, &this.ticket)?;
         }
-        Ok(())
+        Asgi::wake_router_soon(this.gateway.bind(py))
     }
 
     /// Tell the router how much of the body was taken, if that is worth a frame.
@@ -293,8 +293,13 @@ impl Exchange {
             return Ok(Attempt::Sent);
         }
         let message = Credit { id: self.ticket.id, bytes: state.owed }.encode();
-        let frame =
-            Frame { kind: message::CREDIT, parts: &[&message], obeys_flow: false, file: None, urgent: true };
+        let frame = Frame {
+            kind: message::CREDIT,
+            parts: &[&message],
+            obeys_flow: false,
+            file: None,
+            wake: Wake::Soon,
+        };
         match channel.try_send(&self.ticket, &frame) {
             Ok(Attempt::Sent) => {
                 state.owed = 0;

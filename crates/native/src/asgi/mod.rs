@@ -17,9 +17,11 @@ mod scope;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -30,6 +32,9 @@ use crate::room::locked;
 pub use awaited::{Awaited, Sent};
 pub use exchange::Exchange;
 use scope::Builder;
+
+/// A response waits at most so long for the end of the loop's turn, in microseconds.
+const TURN: u64 = 500;
 
 /// Serves requests by calling an ASGI application, each in a task of its own.
 #[pyclass(frozen, module = "remuda._native")]
@@ -42,6 +47,7 @@ pub struct Asgi {
     serve: Py<PyAny>,
     create_task: Py<PyAny>,
     create_future: Py<PyAny>,
+    call_soon: Py<PyAny>,
     on_error: Py<PyAny>,
     on_left: Py<PyAny>,
     sent: Py<Sent>,
@@ -51,6 +57,11 @@ pub struct Asgi {
     stuck: Mutex<Vec<Py<Exchange>>>,
     /// How many heads are held back.
     held: AtomicUsize,
+    /// `wake_router` will be called by the loop.
+    wakes: AtomicBool,
+    /// ... for what was sent then, in microseconds since `made`.
+    owed_at: AtomicU64,
+    made: Instant,
 }
 
 #[pymethods]
@@ -59,7 +70,7 @@ impl Asgi {
     /// how the application ended: `exchange.returned()`, `failed(error)` or `cancelled()`.
     /// `on_error(message, error)` logs a fault, `on_left` one that came of a client that had left.
     #[new]
-    #[pyo3(signature = (channel, *, serve, create_task, create_future, on_error, on_left, root_path="", state=None))]
+    #[pyo3(signature = (channel, *, serve, create_task, create_future, call_soon, on_error, on_left, root_path="", state=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -67,6 +78,7 @@ impl Asgi {
         serve: Py<PyAny>,
         create_task: Py<PyAny>,
         create_future: Py<PyAny>,
+        call_soon: Py<PyAny>,
         on_error: Py<PyAny>,
         on_left: Py<PyAny>,
         root_path: &str,
@@ -80,12 +92,16 @@ impl Asgi {
             serve,
             create_task,
             create_future,
+            call_soon,
             on_error,
             on_left,
             sent: Py::new(py, Sent)?,
             exchanges: Mutex::new(HashMap::new()),
             stuck: Mutex::new(Vec::new()),
             held: AtomicUsize::new(0),
+            wakes: AtomicBool::new(false),
+            owed_at: AtomicU64::new(0),
+            made: Instant::now(),
         })
     }
 
@@ -95,6 +111,7 @@ impl Asgi {
         visit.call(&self.serve)?;
         visit.call(&self.create_task)?;
         visit.call(&self.create_future)?;
+        visit.call(&self.call_soon)?;
         visit.call(&self.on_error)?;
         visit.call(&self.on_left)?;
         visit.call(&self.state)?;
@@ -142,6 +159,12 @@ impl Asgi {
             }
         }
         Ok(())
+    }
+
+    /// Wake the router for what this turn of the loop has sent.
+    fn wake_router(&self) {
+        self.wakes.store(false, Ordering::Relaxed);
+        self.channel.get().deliver_wake();
     }
 
     /// When no more requests are taken: pass on what has come for those that run.
@@ -218,6 +241,25 @@ impl Asgi {
             if self.channel.get().is_cancelled(this.ticket()) && !this.has_left() {
                 Exchange::leave(exchange.bind(py), false)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Have the loop wake the router when the tasks that are ready have run: one wake-up for all that
+    /// they send. In a turn that takes long, those who are done early do not wait for its end.
+    fn wake_router_soon(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if !this.channel.get().owes_wake() {
+            return Ok(());
+        }
+        let now = u64::try_from(this.made.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if !this.wakes.swap(true, Ordering::Relaxed) {
+            this.owed_at.store(now, Ordering::Relaxed);
+            let wake = slf.getattr(intern!(slf.py(), "wake_router"))?;
+            this.call_soon.bind(slf.py()).call1((wake,))?;
+        } else if now.saturating_sub(this.owed_at.load(Ordering::Relaxed)) >= TURN {
+            this.owed_at.store(now, Ordering::Relaxed);
+            this.channel.get().deliver_wake();
         }
         Ok(())
     }

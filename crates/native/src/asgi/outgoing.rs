@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 
 use crate::channel::Channel;
 use crate::errors::SendError;
-use crate::outbox::{Attempt, Frame, Ticket};
+use crate::outbox::{Attempt, Frame, Ticket, Wake};
 
 /// The most of a body that goes into one frame, in bytes.
 const PIECE: usize = 64 << 10;
@@ -134,8 +134,10 @@ fn send(
     let data = item.data.as_ref().map_or(&[][..], |data| data.bind(py).as_bytes());
     let elapsed = |flags: u16| if flags & DONE == 0 { 0 } else { ticket.elapsed() };
     let attempt = |kind: u16, parts: &[&[u8]]| {
-        channel
-            .try_send(ticket, &Frame { kind, parts, obeys_flow: item.obeys_flow, file: None, urgent: true })
+        channel.try_send(
+            ticket,
+            &Frame { kind, parts, obeys_flow: item.obeys_flow, file: None, wake: Wake::Soon },
+        )
     };
     match &mut item.part {
         Part::Section { kind, message } => return attempt(*kind, &[message]),
@@ -151,7 +153,7 @@ fn send(
                 parts: &[&message],
                 obeys_flow: item.obeys_flow,
                 file: Some(file.as_fd()),
-                urgent: true,
+                wake: Wake::Soon,
             };
             return channel.try_send(ticket, &frame);
         }

@@ -167,6 +167,9 @@ impl Wsgi {
         kit.response.get().close();
         if served.is_ok() {
             self.channel.get().finish(py, &ticket)?;
+        } else {
+            // The worker exits, in its own time; what was sent must not wait for that.
+            self.channel.get().deliver_wake();
         }
         if kit.is_ours() {
             let mut kits = locked(&self.kits);

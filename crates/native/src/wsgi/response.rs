@@ -1,6 +1,7 @@
 //! The application's side of a response: `start_response`, `write`, `wsgi.early_hints`.
 
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
 
 use ::channel::message::{self, DONE, END, FieldsWriter, FileBody, Head, STREAM, Section};
@@ -12,12 +13,17 @@ use pyo3::types::{PyBytes, PyList, PyString};
 use super::headers::{encode_headers, kind_of, status_line, too_long, with_length};
 use crate::channel::Channel;
 use crate::errors::SendError;
-use crate::outbox::{Frame, Ticket};
+use crate::outbox::{Frame, Ticket, Wake};
 use crate::room::locked;
 use crate::text::latin1;
 
 /// The most of a body that goes into one frame, in bytes.
 const PIECE: usize = 64 << 10;
+/// What the application does behind the end of its body (`close()`, the rest of a generator) is slow
+/// beyond so many microseconds ...
+const SLOW_END: u32 = 500;
+/// ... and then the client of this many requests that follow is not made to wait for it.
+const WARY: u32 = 1000;
 
 /// Where a response is.
 struct State {
@@ -32,6 +38,8 @@ struct State {
     head_sent: bool,
     /// The body is complete.
     ended: bool,
+    /// ... since so many microseconds after the request was claimed.
+    ended_at: u32,
     /// The application gave more than the Content-Length that it named.
     excess: bool,
 }
@@ -160,7 +168,7 @@ impl Response {
         Section::start(&mut out, ticket.id, 103);
         encode_headers(&mut out, &headers)?;
         let frame =
-            Frame { kind: message::INTERIM, parts: &[&out], obeys_flow: true, file: None, urgent: true };
+            Frame { kind: message::INTERIM, parts: &[&out], obeys_flow: true, file: None, wake: Wake::Now };
         Ok(self.channel.get().send(py, &ticket, &frame)?)
     }
 }
@@ -201,6 +209,7 @@ impl Response {
             sent: 0,
             head_sent: false,
             ended: false,
+            ended_at: 0,
             excess: false,
         };
         Self { channel, state: Mutex::new(state) }
@@ -224,6 +233,7 @@ impl Response {
             sent: 0,
             head_sent: false,
             ended: false,
+            ended_at: 0,
             excess: false,
         };
     }
@@ -310,12 +320,13 @@ impl Response {
             parts: &[&message],
             obeys_flow: true,
             file: Some(file),
-            urgent: false,
+            wake: self.at_end(),
         };
         self.channel.get().send(py, &ticket, &frame)?;
         let mut state = self.state();
         state.sent += len;
         state.ended = true;
+        state.ended_at = ticket.elapsed();
         Ok(())
     }
 
@@ -330,10 +341,31 @@ impl Response {
     }
 
     fn last(&self, py: Python<'_>, kind: u16, flags: u16) -> Result<(), SendError> {
-        let ticket = self.state().ticket.ok_or_else(|| late("the gateway"))?;
-        let prefix = message::Body::prefix(ticket.id, flags, ticket.elapsed());
-        let frame = Frame { kind, parts: &[&prefix], obeys_flow: false, file: None, urgent: false };
+        let (ticket, ended_at) = {
+            let state = self.state();
+            (state.ticket.ok_or_else(|| late("the gateway"))?, state.ended.then_some(state.ended_at))
+        };
+        let elapsed = ticket.elapsed();
+        if ended_at.is_some_and(|at| elapsed.saturating_sub(at) >= SLOW_END) {
+            self.channel.get().slow_ends.store(WARY, Ordering::Relaxed);
+        }
+        let prefix = message::Body::prefix(ticket.id, flags, elapsed);
+        let frame = Frame { kind, parts: &[&prefix], obeys_flow: false, file: None, wake: Wake::Soon };
         self.channel.get().send(py, &ticket, &frame)
+    }
+
+    /// When the router is woken for the end of a body behind which `close()` is called: with the frame
+    /// that frees the slot, unless one of the last requests was slow to get there.
+    fn at_end(&self) -> Wake {
+        let ends = &self.channel.get().slow_ends;
+        match ends.load(Ordering::Relaxed) {
+            0 => Wake::Later,
+            // Other threads count, too: a count that is lost does no harm.
+            left => {
+                ends.store(left - 1, Ordering::Relaxed);
+                Wake::Soon
+            }
+        }
     }
 
     /// Answer 500 in place of what the application has begun, and free the slot.
@@ -368,7 +400,10 @@ impl Response {
             }
             let head = (!state.head_sent).then(|| std::mem::take(&mut state.head));
             state.head_sent = true;
-            state.ended |= flags & END != 0;
+            if flags & END != 0 {
+                state.ended = true;
+                state.ended_at = if flags & DONE == 0 { ticket.elapsed() } else { 0 };
+            }
             state.sent += data.len() as u64;
             (ticket, head)
         };
@@ -403,14 +438,19 @@ impl Response {
         begun: &mut bool,
     ) -> Result<(), SendError> {
         let channel = self.channel.get();
-        let urgent = flags & STREAM != 0;
+        let wake = match flags {
+            _ if flags & STREAM != 0 => Wake::Now,
+            END => self.at_end(),
+            _ => Wake::Soon,
+        };
         let beside = channel.max_payload.saturating_sub(head.as_ref().map_or(16, |head| head.len()));
         let (piece, mut rest) = data.split_at(data.len().min(PIECE).min(beside));
         let now = |rest: &[u8]| if rest.is_empty() { flags } else { flags & STREAM };
         let elapsed = |flags: u16| if flags & DONE == 0 { 0 } else { ticket.elapsed() };
         let send = |kind: u16, first: &[u8], second: &[u8], last: bool| {
             let parts = [first, second];
-            let frame = Frame { kind, parts: &parts, obeys_flow: true, file: None, urgent: urgent || !last };
+            let wake = if last { wake } else { Wake::Now };
+            let frame = Frame { kind, parts: &parts, obeys_flow: true, file: None, wake };
             channel.send(py, ticket, &frame)
         };
         match head {
