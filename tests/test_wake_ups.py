@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from channels import Link
 from remuda import _native
 from remuda.workers.asgi import serving
-
-from channels import Link
 
 
 class Body:
