@@ -213,7 +213,8 @@ impl Channel {
         }
     }
 
-    /// For event loops: the next request or event, or None when there is none.
+    /// For event loops: the next request or event, or None when there is none. Only after None does
+    /// `fileno` become readable when there is more.
     fn take_nowait<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
             let event = match self.poll_next(py)? {
@@ -301,7 +302,8 @@ impl Channel {
     }
 
     /// For event loops: the next frame, without blocking. After `Nothing`, `fileno` becomes readable
-    /// when there is more, and the router knows of all that was sent.
+    /// when there is more, and the router knows of all that was sent. Before it, `fileno` says
+    /// nothing: its signal may be forgotten already, and a frame come just then be what this gives.
     pub(crate) fn poll_next(&self, py: Python<'_>) -> PyResult<Incoming> {
         loop {
             let incoming = self.next(py)?;
