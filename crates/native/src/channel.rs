@@ -193,7 +193,13 @@ impl Channel {
         let mut leading = None;
         loop {
             match self.next(py)? {
-                Incoming::Request(claimed) => return Ok(Some(Request::new(claimed)?)),
+                Incoming::Request(claimed) => {
+                    // A thread that has sent a response may have left it to us to wake the router.
+                    if self.wake_owed.load(Ordering::Relaxed) && !self.has_more() {
+                        self.deliver_wake();
+                    }
+                    return Ok(Some(Request::new(claimed)?));
+                }
                 Incoming::Nothing => {}
                 // A class that takes requests with `take` has no streamed bodies, and learns from
                 // the flow word that a request was cancelled.
@@ -265,8 +271,14 @@ impl Channel {
     /// Forget the signals of `room_fileno`.
     pub(crate) fn clear_room(&self) -> PyResult<()> {
         self.room.clear();
-        locked(&self.outbox).push_ready()?;
-        self.deliver_wake();
+        let wake = {
+            let mut outbox = locked(&self.outbox);
+            outbox.push_ready()?;
+            outbox.responses.must_wake()
+        };
+        if wake {
+            self.wake_router.signal();
+        }
         Ok(())
     }
 }
@@ -447,10 +459,17 @@ impl Channel {
             let (attempt, wake) = {
                 let mut outbox = locked(&self.outbox);
                 let attempt = outbox.attempt(&self.memory, &self.descriptors, ticket, frame)?;
-                // Nobody would wake it later once no more requests are taken.
-                let soon = attempt == Attempt::Sent && !frame.urgent && !self.is_retired() && self.has_more();
+                // Nobody would wake it later once no more requests are taken; and an event loop may
+                // be busy with the next one for long, while others of its slots are free.
+                let soon = attempt == Attempt::Sent
+                    && !frame.urgent
+                    && !self.is_retired()
+                    && self.has_more()
+                    && locked(&self.wait_room).is_none();
                 if soon {
-                    // The router looks by itself within a millisecond while we hold requests.
+                    // There is a request that nobody has begun. Either a thread is free for it, which
+                    // wakes the router when it has taken the last one; or none is: then the router
+                    // has handed it out ahead, and looks by itself each millisecond.
                     self.wake_owed.store(true, Ordering::Relaxed);
                 } else {
                     self.wake_owed.store(false, Ordering::Relaxed);
@@ -479,9 +498,9 @@ impl Channel {
         }
     }
 
-    /// Are there more frames to read?
+    /// Is there another request that can be begun? False also while another thread looks.
     fn has_more(&self) -> bool {
-        self.inbox.try_lock().is_ok_and(|inbox| !inbox.requests.is_empty())
+        self.inbox.try_lock().is_ok_and(|mut inbox| inbox.has_request())
     }
 
     /// Wait until there may be room. Returns whether arbiter and router are dead.

@@ -129,12 +129,15 @@ impl Outbox {
             if self.fits(len)? == Attempt::Wait {
                 return Ok(Attempt::Wait);
             }
-            match descriptors.send(ticket.id, file) {
+            let mut sent = descriptors.send(ticket.id, file);
+            if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                self.responses.announce_starving();
+                // The router may have received all that was there before it could see that.
+                sent = descriptors.send(ticket.id, file);
+            }
+            match sent {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.responses.announce_starving();
-                    return Ok(Attempt::Wait);
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Attempt::Wait),
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(SendError::Gone),
                 Err(error) => return Err(errors::os(&error).into()),
             }

@@ -50,6 +50,8 @@ impl Router {
                     // Two looks: a worker that lost the processor for a moment is not slow.
                     if worker.idle_looks() >= 2 && worker.works_ahead() {
                         self.requeue(worker.take_back(Instant::now()));
+                        // What it said before it could see that it has no more to do did not wake us.
+                        self.pump(&worker);
                     }
                 }
                 self.dispatch();
@@ -86,7 +88,7 @@ impl Router {
         if !matches!(worker.state.get(), State::Ready | State::Retiring) {
             return;
         }
-        worker.wake_starving();
+        worker.give_room();
         self.stop_if_idle(worker);
         // What it has not begun for a while goes to someone else: it may be stopped.
         if let Some(before) = now.checked_sub(SWEEP) {
