@@ -193,13 +193,7 @@ impl Channel {
         let mut leading = None;
         loop {
             match self.next(py)? {
-                Incoming::Request(claimed) => {
-                    // A thread that has sent a response may have left it to us to wake the router.
-                    if self.wake_owed.load(Ordering::Relaxed) && !self.has_more() {
-                        self.deliver_wake();
-                    }
-                    return Ok(Some(Request::new(claimed)?));
-                }
+                Incoming::Request(claimed) => return Ok(Some(Request::new(claimed)?)),
                 Incoming::Nothing => {}
                 // A class that takes requests with `take` has no streamed bodies, and learns from
                 // the flow word that a request was cancelled.
@@ -305,6 +299,9 @@ impl Channel {
         match &incoming {
             Incoming::Request(_) => {
                 self.busy.fetch_add(1, Ordering::Relaxed);
+                if self.wake_owed.load(Ordering::Relaxed) && !self.has_more() {
+                    self.deliver_wake();
+                }
             }
             Incoming::Hello(generation) => self.say_ready(py, *generation)?,
             Incoming::Stop => self.retired.store(true, Ordering::Relaxed),
@@ -459,17 +456,13 @@ impl Channel {
             let (attempt, wake) = {
                 let mut outbox = locked(&self.outbox);
                 let attempt = outbox.attempt(&self.memory, &self.descriptors, ticket, frame)?;
-                // Nobody would wake it later once no more requests are taken; and an event loop may
-                // be busy with the next one for long, while others of its slots are free.
-                let soon = attempt == Attempt::Sent
-                    && !frame.urgent
-                    && !self.is_retired()
-                    && self.has_more()
-                    && locked(&self.wait_room).is_none();
+                // Nobody would wake it later once no more requests are taken.
+                let soon = attempt == Attempt::Sent && !frame.urgent && !self.is_retired() && self.has_more();
                 if soon {
-                    // There is a request that nobody has begun. Either a thread is free for it, which
-                    // wakes the router when it has taken the last one; or none is: then the router
-                    // has handed it out ahead, and looks by itself each millisecond.
+                    // There is a request that nobody has begun: whoever takes the last such wakes the
+                    // router. Should nobody come to that for long, it looks by itself: each
+                    // millisecond while a worker has more than it has slots, or while an event loop
+                    // leaves requests unread.
                     self.wake_owed.store(true, Ordering::Relaxed);
                 } else {
                     self.wake_owed.store(false, Ordering::Relaxed);

@@ -192,6 +192,12 @@ impl Worker {
         self.load() > self.slots
     }
 
+    /// May it have sent responses that it has not woken us for? One that is asked for more than it
+    /// has begun need not; an event loop has begun all that it has read.
+    pub fn may_owe_wake(&self, evented: bool) -> bool {
+        self.works_ahead() || (evented && self.load() > 1 && !self.link.borrow().requests.is_drained())
+    }
+
     fn takes_requests(&self) -> bool {
         self.state.get() == State::Ready && !self.stalled.get() && !self.free.borrow().is_empty()
     }

@@ -33,14 +33,17 @@ impl Router {
         }
     }
 
-    /// While requests are handed out ahead: look each millisecond for responses (a worker with more
-    /// to do does not wake us for each), and take back what waits behind a slow request.
+    /// While workers have more to do than they have begun: look each millisecond for responses, which
+    /// they do not wake us for each, and take back what waits behind a slow request.
     pub async fn ahead_task(self: Rc<Self>) {
         loop {
             self.ahead.notified().await;
             loop {
+                let evented = self.settings.borrow().options.evented;
+                let workers = self.workers.borrow();
                 let ahead: Vec<_> =
-                    self.workers.borrow().iter().filter(|worker| worker.works_ahead()).cloned().collect();
+                    workers.iter().filter(|worker| worker.may_owe_wake(evented)).cloned().collect();
+                drop(workers);
                 if ahead.is_empty() {
                     break;
                 }
