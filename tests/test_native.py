@@ -467,6 +467,34 @@ def test_an_event_loop_gets_bodies_and_cancellations(link: Link) -> None:
     ]
 
 
+def test_ready_that_found_no_room_wakes_the_router_when_it_goes() -> None:
+    def application(environ: Any, start_response: Any) -> None:
+        try:
+            while True:
+                # The smallest frame that there is.
+                environ["wsgi.early_hints"]([])
+        except LookupError:
+            # What comes out of the gateway sends nothing more.
+            raise SystemExit from None
+
+    def no_room() -> None:
+        raise LookupError
+
+    link = Link(application)
+    link.channel.wait_room = no_room
+    link.send()
+    with pytest.raises(SystemExit):
+        link.gateway.serve(link.channel.take_nowait())
+    link.router.hello(2)
+    assert link.channel.take_nowait() is None
+    link.router.drain()
+    link.router.was_woken()
+    assert link.router.sleep(), "READY is still to come"
+    link.channel.clear_room()
+    assert link.router.was_woken()
+    assert link.frame() == {"kind": "ready", "generation": 2, "busy": 1}
+
+
 def test_an_event_loop_learns_that_arbiter_and_router_are_dead() -> None:
     router_files, worker_files = _native.channel_files(1)
     channel = _native.Channel(worker_files)

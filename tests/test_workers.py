@@ -51,7 +51,9 @@ os._exit(workers.main(settings, log.Log(settings), files, 1))
 class Process:
     """A worker process and the router's end of its channel."""
 
-    def __init__(self, directory: Path, *arguments: str, slots: int = 4) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, slots: int = 4, app: str = "application:app"
+    ) -> None:
         router_files, worker_files = _native.channel_files(slots)
         self.directory = directory
         self.log_path = directory / "error.log"
@@ -59,7 +61,7 @@ class Process:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-c", CHILD, ",".join(map(str, worker_files))),
-                *("--error-logfile", str(self.log_path), *arguments, "application:app"),
+                *("--error-logfile", str(self.log_path), *arguments, app),
             ],
             cwd=directory,
             pass_fds=worker_files,
@@ -82,10 +84,10 @@ class Process:
         assert self.frame() == {"kind": "ready", "generation": 1, "busy": 0}
         return self
 
-    def send(self, target: str, slot: int = 0) -> int:
+    def send(self, target: str, slot: int = 0, **request: Any) -> int:
         self.sequence += 1
         id = self.sequence << 16 | slot
-        self.router.send(self.router.encode(id, target=target))
+        self.router.send(self.router.encode(id, target=target, **request))
         return id
 
     def ends(self) -> int:

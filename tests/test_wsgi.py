@@ -485,6 +485,51 @@ def test_a_wake_up_that_was_put_off_is_given_before_the_worker_sleeps() -> None:
     assert link.router.was_woken()
 
 
+def test_a_request_that_was_taken_back_is_no_reason_to_put_a_wake_up_off() -> None:
+    woken: list[bool] = []
+
+    class Slow(Closing):
+        def close(self) -> None:
+            woken.append(link.router.was_woken())
+
+    def application(environ: Environ, start_response: Start) -> Slow:
+        start_response("200 OK", [*PLAIN, ("Content-Length", "3")])
+        return Slow([b"one"])
+
+    link = Link(application)
+    link.send()
+    position = link.router.send(link.router.encode(9 << 16 | 1))
+    assert link.router.revoke(position)
+    link.router.was_woken()
+    assert link.router.sleep()
+    link.gateway.serve(link.channel.take())
+    assert woken == [True], "what follows the response may take long"
+
+
+def test_a_thread_that_takes_the_last_request_gives_the_wake_up_that_another_put_off() -> None:
+    link = Link(hello)
+    link.send()
+    link.send(slot=1)
+    link.router.was_woken()
+    assert link.router.sleep()
+    link.gateway.serve(link.channel.take())
+    assert not link.router.was_woken()
+    assert link.channel.take() is not None
+    assert link.router.was_woken(), "this one may take long"
+
+
+def test_an_event_loop_that_takes_the_last_request_gives_the_wake_up_before_it_begins() -> None:
+    link = Link(hello)
+    link.send()
+    link.send(slot=1)
+    link.router.was_woken()
+    assert link.router.sleep()
+    link.gateway.serve(link.channel.take_nowait())
+    assert not link.router.was_woken()
+    assert link.channel.take_nowait() is not None
+    assert link.router.was_woken(), "this one may block the loop"
+
+
 def test_an_application_under_the_validator_runs_clean() -> None:
     @validator
     def application(environ: Environ, start_response: Start) -> Iterable[bytes]:

@@ -249,11 +249,11 @@ class Asgi:
         `cancelled`. `on_error` logs a fault with a message and an exception (or None), `on_left`
         one that came after the client had left. `state` is copied into each `scope`.
         """
-    def take(self, limit: int) -> None:
+    def take(self, limit: int) -> bool:
         """Take at most `limit` frames: begin requests, pass on what comes for those that run.
 
-        To be called when `Channel.fileno` is readable, which it stays while there is more. Raises
-        Retired when there will be no more requests.
+        To be called when `Channel.fileno` is readable. True: there may be more, of which `fileno`
+        says nothing, so call it again soon. Raises Retired when there will be no more requests.
         """
     def wake_router(self) -> None:
         """Wake the router, if it sleeps, for what was sent in this turn of the loop."""

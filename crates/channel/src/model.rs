@@ -111,6 +111,20 @@ impl Ring {
         }
     }
 
+    /// Is there a frame? Before it says no, it sees to it that the next one gives a signal: what an
+    /// event loop asks each time, without blocking.
+    fn poll_frame(&self, head: u64) -> bool {
+        while self.control.tail() == head {
+            self.frames.clear();
+            self.control.announce_sleep();
+            if self.control.tail() == head {
+                return false;
+            }
+            self.control.awake();
+        }
+        true
+    }
+
     /// Block until there is a frame, as `Consumer::may_sleep` says.
     fn wait_for_frame(&self, head: u64) {
         while self.control.tail() == head {
@@ -190,6 +204,35 @@ fn model_a_sleeper_that_wakes_by_itself_is_not_forgotten() {
         });
         let mut tail = 0;
         for value in 1..=2 {
+            ring.push_blocking(&mut tail, value);
+        }
+        reading.join().unwrap();
+    });
+}
+
+#[test]
+fn model_an_event_loop_that_takes_only_so_many_at_a_time_comes_back_for_the_rest() {
+    // A turn takes one frame at most. One that ends before nothing was left need not have a signal
+    // to come: looking for the frame may have cleared the one that announced it.
+    every_interleaving(|| {
+        let ring = Ring::new();
+        let consumer = ring.clone();
+        let reading = thread::spawn(move || {
+            let (mut head, mut goes_on) = (0, true);
+            while head < 3 {
+                if !goes_on {
+                    // The loop sleeps until the descriptor is readable; that does not clear it.
+                    consumer.frames.wait();
+                }
+                goes_on = consumer.poll_frame(head);
+                if goes_on {
+                    assert_eq!(consumer.value(head), head + 1);
+                    consumer.release(&mut head);
+                }
+            }
+        });
+        let mut tail = 0;
+        for value in 1..=3 {
             ring.push_blocking(&mut tail, value);
         }
         reading.join().unwrap();

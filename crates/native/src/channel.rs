@@ -216,7 +216,8 @@ impl Channel {
         }
     }
 
-    /// For event loops: the next request or event, or None when there is none.
+    /// For event loops: the next request or event, or None when there is none. Only after None does
+    /// `fileno` become readable when there is more.
     fn take_nowait<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
             let event = match self.poll_next(py)? {
@@ -267,8 +268,14 @@ impl Channel {
     /// Forget the signals of `room_fileno`.
     pub(crate) fn clear_room(&self) -> PyResult<()> {
         self.room.clear();
-        locked(&self.outbox).push_ready()?;
-        self.deliver_wake();
+        let wake = {
+            let mut outbox = locked(&self.outbox);
+            outbox.push_ready()?;
+            outbox.responses.must_wake()
+        };
+        if wake {
+            self.wake_router.signal();
+        }
         Ok(())
     }
 }
@@ -295,6 +302,9 @@ impl Channel {
         match &incoming {
             Incoming::Request(_) => {
                 self.busy.fetch_add(1, Ordering::Relaxed);
+                if self.wake_owed.load(Ordering::Relaxed) && !self.has_more() {
+                    self.deliver_wake();
+                }
             }
             Incoming::Hello(generation) => self.say_ready(py, *generation)?,
             Incoming::Stop => self.retired.store(true, Ordering::Relaxed),
@@ -304,7 +314,8 @@ impl Channel {
     }
 
     /// For event loops: the next frame, without blocking. After `Nothing`, `fileno` becomes readable
-    /// when there is more, and the router knows of all that was sent.
+    /// when there is more, and the router knows of all that was sent. Before it, `fileno` says
+    /// nothing: its signal may be forgotten already, and a frame come just then be what this gives.
     pub(crate) fn poll_next(&self, py: Python<'_>) -> PyResult<Incoming> {
         loop {
             let incoming = self.next(py)?;
@@ -453,7 +464,10 @@ impl Channel {
                 let attempt = outbox.attempt(&self.memory, &self.descriptors, ticket, frame)?;
                 let may_wait = match frame.wake {
                     Wake::Now => false,
-                    // Nobody would wake it later once no more requests are taken.
+                    // There is a request that nobody has begun: whoever takes the last such wakes the
+                    // router. Should nobody come to that for long, it looks by itself: each
+                    // millisecond while a worker has more than it has slots, or while an event loop
+                    // leaves requests unread. Nobody would once no more requests are taken.
                     Wake::Soon => !self.is_retired() && self.has_more(),
                     Wake::Later => true,
                 };
@@ -483,9 +497,9 @@ impl Channel {
         }
     }
 
-    /// Are there more frames to read?
+    /// Is there another request that can be begun? False also while another thread looks.
     fn has_more(&self) -> bool {
-        self.inbox.try_lock().is_ok_and(|inbox| !inbox.requests.is_empty())
+        self.inbox.try_lock().is_ok_and(|mut inbox| inbox.has_request())
     }
 
     /// Wait until there may be room. Returns whether arbiter and router are dead.

@@ -41,6 +41,13 @@ impl Inbox {
         Self { requests, generation: memory.generation() }
     }
 
+    /// Is the next frame a request that nobody has taken back?
+    pub(crate) fn has_request(&mut self) -> bool {
+        // What is broken is told to who reads it.
+        let Ok(Some(frame)) = self.requests.peek() else { return false };
+        frame.kind == message::REQUEST && self.requests.is_pending(&frame)
+    }
+
     /// Take the next frame that is meant for us. Claims a request: the router can no longer give
     /// it to another worker.
     pub(crate) fn next(&mut self, memory: &Memory, descriptors: &Descriptors) -> PyResult<Incoming> {

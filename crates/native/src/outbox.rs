@@ -52,8 +52,7 @@ pub(crate) struct Frame<'a> {
 pub(crate) enum Wake {
     /// Now: the client waits for just this.
     Now,
-    /// When there are no more requests in our ring. (The router looks by itself within a millisecond
-    /// while we hold requests ahead.)
+    /// When the last request that is in our ring was taken.
     Soon,
     /// With another frame, which follows within a moment.
     Later,
@@ -140,12 +139,15 @@ impl Outbox {
             if self.fits(len)? == Attempt::Wait {
                 return Ok(Attempt::Wait);
             }
-            match descriptors.send(ticket.id, file) {
+            let mut sent = descriptors.send(ticket.id, file);
+            if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                self.responses.announce_starving();
+                // The router may have received all that was there before it could see that.
+                sent = descriptors.send(ticket.id, file);
+            }
+            match sent {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.responses.announce_starving();
-                    return Ok(Attempt::Wait);
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Attempt::Wait),
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(SendError::Gone),
                 Err(error) => return Err(errors::os(&error).into()),
             }

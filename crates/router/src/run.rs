@@ -232,12 +232,16 @@ async fn pump(router: Rc<Router>, worker: Rc<Worker>) -> io::Result<()> {
     let wait = worker.link.borrow().wait.as_fd().try_clone_to_owned()?;
     let wait = watch(wait)?;
     while worker.state.get() != State::Lost {
-        if router.pump(&worker) {
+        let any = router.pump(&worker);
+        // Also while it says more and more: it may have read as much.
+        if worker.give_room() {
+            router.dispatch();
+        }
+        if any {
             // Let those write who have got something, and look again before sleeping.
             yield_behind().await;
             continue;
         }
-        worker.wake_starving();
         if !worker.link.borrow().responses.may_sleep() {
             continue;
         }

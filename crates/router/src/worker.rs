@@ -98,6 +98,8 @@ pub(crate) struct Worker {
     spent_reported: Cell<bool>,
     /// Connections whose uploads wait for room in the requests ring.
     starving: RefCell<Vec<Rc<Client>>>,
+    /// A request found no room in the requests ring.
+    refused: Cell<bool>,
     /// Tells the task that reads what it says that there will be no more.
     pub silenced: Notify,
 }
@@ -150,6 +152,7 @@ impl Worker {
             reading: Cell::new((0, now)),
             spent_reported: Cell::new(false),
             starving: RefCell::default(),
+            refused: Cell::new(false),
             silenced: Notify::new(),
         })
     }
@@ -190,6 +193,12 @@ impl Worker {
         self.load() > self.slots
     }
 
+    /// May it have sent responses that it has not woken us for? One that is asked for more than it
+    /// has begun need not; an event loop has begun all that it has read.
+    pub fn may_owe_wake(&self, evented: bool) -> bool {
+        self.works_ahead() || (evented && self.load() > 1 && !self.link.borrow().requests.is_drained())
+    }
+
     fn takes_requests(&self) -> bool {
         self.state.get() == State::Ready && !self.stalled.get() && !self.free.borrow().is_empty()
     }
@@ -208,17 +217,24 @@ impl Worker {
         let mut message = exchange.message.borrow_mut();
         // Looked at before the descriptor is sent: one that no frame follows is a stray, and the
         // next attempt would send another.
-        match link.requests.fits(message.len()) {
-            Ok(true) => {}
-            Ok(false) | Err(PushError::Full | PushError::TooLarge) => return Err(Refused::NoRoom),
-            Err(PushError::Violation(violation)) => return Err(Refused::Broken(violation)),
+        if !has_room(&mut link, message.len())? {
+            self.refused.set(true);
+            return Err(Refused::NoRoom);
         }
         if let Some(word) = link.memory.flow(usize::from(slot)) {
             word.store(0, Ordering::Release);
         }
         Request::set_id(&mut message, id);
         if let Some(file) = &*exchange.file.borrow() {
-            link.descriptors.send(id, file.as_fd()).map_err(|_| Refused::NoRoom)?;
+            let mut sent = link.descriptors.send(id, file.as_fd());
+            if sent.is_err() {
+                link.requests.announce_starving();
+                sent = link.descriptors.send(id, file.as_fd());
+            }
+            if sent.is_err() {
+                self.refused.set(true);
+                return Err(Refused::NoRoom);
+            }
         }
         let position = match link.requests.push(message::REQUEST, &[&message]) {
             Ok(position) => position,
@@ -444,11 +460,21 @@ impl Worker {
         false
     }
 
-    /// There may be room in the requests ring: let those try who wait for it.
-    pub fn wake_starving(&self) {
+    /// When there is room in the requests ring, let the uploads go on that wait for it. True when a
+    /// request waits for it, too. When there is not enough, the worker tells us as soon as it has
+    /// read on.
+    pub fn give_room(&self) -> bool {
+        if !self.refused.get() && self.starving.borrow().is_empty() {
+            return false;
+        }
+        // A ring that is broken has room, so that whoever tries finds out.
+        if !has_room(&mut self.link.borrow_mut(), MAX_MESSAGE).unwrap_or(true) {
+            return false;
+        }
         for client in self.starving.take() {
             client.wake();
         }
+        self.refused.replace(false)
     }
 
     /// Push a frame without payload.
@@ -469,6 +495,21 @@ impl Worker {
             link.wake_worker.signal();
         }
     }
+}
+
+/// Is there room in the requests ring for so many bytes? Without, the worker is asked to say when it
+/// has read on.
+fn has_room(link: &mut RouterEnd, len: usize) -> Result<bool, Refused> {
+    let look = |link: &mut RouterEnd| match link.requests.fits(len) {
+        Ok(fits) => Ok(fits),
+        Err(PushError::Full | PushError::TooLarge) => Ok(false),
+        Err(PushError::Violation(violation)) => Err(Refused::Broken(violation)),
+    };
+    if look(link)? {
+        return Ok(true);
+    }
+    link.requests.announce_starving();
+    look(link)
 }
 
 /// A first sequence number that no earlier router has used: microseconds since the epoch, as long as

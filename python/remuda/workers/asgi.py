@@ -56,9 +56,13 @@ class LoopWorker(Worker):
         """The event loop. Raises WorkerBootError."""
         return asyncio.new_event_loop()
 
-    def take(self) -> None:
-        """Take some of what has come from the channel, without blocking. Raises Retired."""
-        self.gateway.take(BATCH)
+    def take(self) -> bool:
+        """Take some of what has come from the channel, without blocking; whether there may be more.
+
+        Raises Retired.
+        """
+        more: bool = self.gateway.take(BATCH)
+        return more
 
     def take_rest(self) -> None:
         """When no more requests are taken: pass on what has come for those that run."""
@@ -84,6 +88,7 @@ class LoopWorker(Worker):
         """Serve until there will be no more requests and what was begun is done."""
         loop, channel = self.loop, self.channel
         self._ending: asyncio.Future[None] = loop.create_future()
+        self._goes_on = False
         loop.add_reader(channel.fileno(), self._on_frames)
         loop.add_reader(channel.room_fileno(), self._on_room)
         # What has come before; and again and again.
@@ -102,15 +107,22 @@ class LoopWorker(Worker):
         self.loop.call_soon_threadsafe(self._on_frames)
 
     def _on_frames(self) -> None:
-        if self._ending.done():
+        if self._ending.done() or self._goes_on:
             return
         try:
-            self.take()
+            # The descriptor says nothing of what is left.
+            if self.take():
+                self._goes_on = True
+                self.loop.call_soon(self._go_on)
         except _native.Retired:
             self.loop.remove_reader(self.channel.fileno())
             self._ending.set_result(None)
         except Exception as error:  # noqa: BLE001  (raised again in `run`)
             self._ending.set_exception(error)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._on_frames()
 
     def _on_room(self) -> None:
         try:

@@ -52,17 +52,16 @@ class TornadoWorker(LoopWorker):
             on_left=self.report_left,
         )
 
-    def take(self) -> None:
-        """Begin requests, and pass on what comes for those that were begun."""
+    def take(self) -> bool:
+        """Begin requests, pass on what comes for those that were begun; whether there is more."""
         if self.application.kind == "tornado":
-            super().take()
-            return
+            return super().take()
         until = monotonic() + TURN
-        # What is left when this ends early keeps the descriptor readable.
         while (request := self._bodies.take()) is not None:
             self.gateway.serve(request)
             if monotonic() >= until:
-                return
+                return True
+        return False
 
     def take_rest(self) -> None:
         """When no more requests are taken: pass on what has come for those that run."""

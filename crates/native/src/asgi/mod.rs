@@ -135,9 +135,10 @@ impl Asgi {
     }
 
     /// Take at most `limit` frames from the channel: begin requests, pass on what comes for those
-    /// that are served. To be called when `channel.fileno()` is readable, which it remains while
-    /// there is more. Raises Retired when there will be no more requests.
-    fn take(slf: &Bound<'_, Self>, limit: usize) -> PyResult<()> {
+    /// that are served. To be called when `channel.fileno()` is readable. True: there may be more,
+    /// of which `fileno` need not say anything, so call again soon. Raises Retired when there will be
+    /// no more requests.
+    fn take(slf: &Bound<'_, Self>, limit: usize) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         // The application had its time to send a body at once. The router wakes us several times a
@@ -154,11 +155,11 @@ impl Asgi {
                     let exchange = Exchange::new(slf.clone().unbind(), claimed, ticket)?;
                     Self::begin(slf, &Bound::new(py, exchange)?)?;
                 }
-                Incoming::Nothing => break,
+                Incoming::Nothing => return Ok(false),
                 other => this.pass_on(py, other)?,
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Wake the router for what this turn of the loop has sent.

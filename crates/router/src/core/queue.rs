@@ -157,7 +157,7 @@ impl Router {
                     if !worker.dirty.replace(true) {
                         self.flush.notify_one();
                     }
-                    if worker.works_ahead() {
+                    if worker.may_owe_wake(self.settings.borrow().options.evented) {
                         self.ahead.notify_one();
                     }
                     if worker.is_spent() {

@@ -33,14 +33,17 @@ impl Router {
         }
     }
 
-    /// While requests are handed out ahead: look each millisecond for responses (a worker with more
-    /// to do does not wake us for each), and take back what waits behind a slow request.
+    /// While workers have more to do than they have begun: look each millisecond for responses, which
+    /// they do not wake us for each, and take back what waits behind a slow request.
     pub async fn ahead_task(self: Rc<Self>) {
         loop {
             self.ahead.notified().await;
             loop {
+                let evented = self.settings.borrow().options.evented;
+                let workers = self.workers.borrow();
                 let ahead: Vec<_> =
-                    self.workers.borrow().iter().filter(|worker| worker.works_ahead()).cloned().collect();
+                    workers.iter().filter(|worker| worker.may_owe_wake(evented)).cloned().collect();
+                drop(workers);
                 if ahead.is_empty() {
                     break;
                 }
@@ -50,6 +53,8 @@ impl Router {
                     // Two looks: a worker that lost the processor for a moment is not slow.
                     if worker.idle_looks() >= 2 && worker.works_ahead() {
                         self.requeue(worker.take_back(Instant::now()));
+                        // What it said before it could see that it has no more to do did not wake us.
+                        self.pump(&worker);
                     }
                 }
                 self.dispatch();
@@ -86,7 +91,7 @@ impl Router {
         if !matches!(worker.state.get(), State::Ready | State::Retiring) {
             return;
         }
-        worker.wake_starving();
+        worker.give_room();
         self.stop_if_idle(worker);
         // What it has not begun for a while goes to someone else: it may be stopped.
         if let Some(before) = now.checked_sub(SWEEP) {

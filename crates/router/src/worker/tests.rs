@@ -378,11 +378,37 @@ fn a_part_of_a_body_that_finds_no_room_is_tried_again_when_there_is_some() {
     assert_eq!(worker.starving.borrow().len(), 1);
     next(&mut end);
     next(&mut end);
-    next(&mut end);
     assert!(end.requests.must_wake(), "the router waits for room");
-    worker.wake_starving();
+    assert!(!worker.give_room());
+    assert_eq!(worker.starving.borrow().len(), 1, "that is not enough");
+    while end.requests.peek().unwrap().is_some() {
+        next(&mut end);
+    }
+    assert!(end.requests.must_wake(), "the router still waits for room");
+    assert!(!worker.give_room(), "no request waits for it");
     assert!(worker.starving.borrow().is_empty());
     assert!(worker.upload(0, &part, true, &exchange.client));
+}
+
+#[test]
+fn a_request_that_finds_no_room_is_handed_out_when_there_is_some() {
+    let (worker, mut end) = worker(8);
+    let large = || {
+        let exchange = exchange("/");
+        exchange.message.borrow_mut().resize(100 << 10, 0);
+        exchange
+    };
+    worker.hand(&large(), Instant::now()).unwrap();
+    worker.hand(&large(), Instant::now()).unwrap();
+    assert!(!worker.give_room());
+    assert!(matches!(worker.hand(&large(), Instant::now()), Err(Refused::NoRoom)));
+    assert!(!worker.give_room(), "nothing was read");
+    next(&mut end);
+    next(&mut end);
+    assert!(end.requests.must_wake(), "the router waits for room");
+    assert!(worker.give_room());
+    assert!(!worker.give_room(), "said once");
+    worker.hand(&large(), Instant::now()).unwrap();
 }
 
 #[test]
