@@ -78,7 +78,10 @@ def _check(config: Config) -> int:
 
     try:
         app.prepare(config)
-        workers.describe(config, app.load(config.app).kind)
+        application = app.load(config.app)
+        workers.describe(config, application.kind)
+        if (doubt := app.doubt(application, config)) is not None:
+            print(f"remuda: warning: {doubt}", file=sys.stderr)
     except AppLoadError as error:
         print_error(error)
         return 1

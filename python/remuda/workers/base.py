@@ -158,6 +158,8 @@ class Worker:
         needed = config.worker_class_for(self.application.kind)
         if needed != config.worker_class_for():
             raise OtherClassError(str(needed))
+        if (doubt := app.doubt(self.application, config)) is not None:
+            self.log.warning("%s", doubt)
         self.gateway = self.make_gateway()
 
     def make_gateway(self) -> _native.Wsgi:
