@@ -188,6 +188,7 @@ class AsgiWorker(LoopWorker):
             create_future=self.loop.create_future,
             on_error=self.report,
             on_left=self.report_left,
+            on_notice=self.notice,
             root_path=self.config.root_path or os.environ.get("SCRIPT_NAME", ""),
             state=self.lifespan.state,
         )

@@ -179,6 +179,7 @@ class Worker:
             self.channel,
             errors=errors,
             on_error=self.report,
+            on_notice=self.notice,
             multithread=type(self).slots(config) > 1,
             multiprocess=config.workers > 1,
             # The variable as in gunicorn, where it is also used by programs around it.
@@ -200,6 +201,10 @@ class Worker:
         """The gateway says what went wrong with a request."""
         if not self._quitting:
             self.log.error(message, exc_info=error)
+
+    def notice(self, message: str) -> None:
+        """The gateway mends something of the application's, and says so once."""
+        self.log.warning("%s", message)
 
     def _exit(self) -> None:
         if self.config.worker_exit:

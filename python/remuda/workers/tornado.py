@@ -49,6 +49,7 @@ class TornadoWorker(LoopWorker):
             create_future=self.loop.create_future,
             on_error=self.report,
             on_left=self.report_left,
+            on_notice=self.notice,
         )
 
     def take(self) -> None:

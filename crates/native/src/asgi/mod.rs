@@ -25,6 +25,7 @@ use pyo3::types::PyDict;
 
 use crate::channel::Channel;
 use crate::inbox::Incoming;
+use crate::notices::Notices;
 use crate::outbox::Ticket;
 use crate::room::locked;
 pub use awaited::{Awaited, Sent};
@@ -44,6 +45,7 @@ pub struct Asgi {
     create_future: Py<PyAny>,
     on_error: Py<PyAny>,
     on_left: Py<PyAny>,
+    notices: Notices,
     sent: Py<Sent>,
     /// The requests that are served, by their ids.
     exchanges: Mutex<HashMap<u64, Py<Exchange>>>,
@@ -57,9 +59,10 @@ pub struct Asgi {
 impl Asgi {
     /// `serve(scope, exchange)` makes the coroutine that serves a request, and must say at its end
     /// how the application ended: `exchange.returned()`, `failed(error)` or `cancelled()`.
-    /// `on_error(message, error)` logs a fault, `on_left` one that came of a client that had left.
+    /// `on_error(message, error)` logs a fault, `on_left` one that came of a client that had left,
+    /// `on_notice(message)` what is said once.
     #[new]
-    #[pyo3(signature = (channel, *, serve, create_task, create_future, on_error, on_left, root_path="", state=None))]
+    #[pyo3(signature = (channel, *, serve, create_task, create_future, on_error, on_left, on_notice=None, root_path="", state=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -69,6 +72,7 @@ impl Asgi {
         create_future: Py<PyAny>,
         on_error: Py<PyAny>,
         on_left: Py<PyAny>,
+        on_notice: Option<Py<PyAny>>,
         root_path: &str,
         state: Option<Py<PyDict>>,
     ) -> PyResult<Self> {
@@ -82,6 +86,7 @@ impl Asgi {
             create_future,
             on_error,
             on_left,
+            notices: Notices::new(on_notice),
             sent: Py::new(py, Sent)?,
             exchanges: Mutex::new(HashMap::new()),
             stuck: Mutex::new(Vec::new()),
@@ -97,6 +102,7 @@ impl Asgi {
         visit.call(&self.create_future)?;
         visit.call(&self.on_error)?;
         visit.call(&self.on_left)?;
+        self.notices.traverse(&visit)?;
         visit.call(&self.state)?;
         if let Ok(stuck) = self.stuck.try_lock() {
             for exchange in &*stuck {
@@ -220,6 +226,10 @@ impl Asgi {
             }
         }
         Ok(())
+    }
+
+    fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     fn channel(&self) -> &Py<Channel> {
