@@ -13,7 +13,7 @@ import select
 import signal
 import time
 
-from . import __version__, birth, listeners, process, reload, signals
+from . import __version__, birth, listeners, process, reload, signals, stdlog
 from .backoff import Backoff
 from .children import Child, Children, State
 from .errors import AppLoadError, OtherClassError, RemudaError, WorkerBootError
@@ -102,6 +102,7 @@ class Arbiter(Server):
 
     def _start(self) -> None:
         config, log = self.config, self.log
+        stdlog.attach(log)
         self.hook("nworkers_changed", self, self.children.target, None, strict=True)
         log.info("Starting remuda %s", __version__)
         if config.pidfile is not None:

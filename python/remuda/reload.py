@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 
 from . import listeners as sockets
-from . import process
+from . import process, stdlog
 from .children import State
 from .errors import RemudaError
 from .listeners import Listeners
@@ -52,6 +52,7 @@ class Reload:
         old = arbiter.children.commit()
         number = arbiter.children.target
         replaced, arbiter.log, arbiter.router.log = arbiter.log, self.log, self.log
+        stdlog.attach(arbiter.log)
         was, arbiter.listeners = arbiter.listeners, self.listeners
         arbiter.tell_options()
         if [one.bind for one in was] != [one.bind for one in self.listeners]:

@@ -7,7 +7,7 @@ import signal
 import sys
 from functools import partial
 
-from .. import _native, app, process
+from .. import _native, app, process, stdlog
 from ..errors import OtherClassError, RemudaError, WorkerBootError
 
 TYPE_CHECKING = False
@@ -128,6 +128,7 @@ class Worker:
         import faulthandler
 
         process.set_title(f"worker [{self.config.proc_name or self.config.app}]")
+        stdlog.attach(self.log)
         self.channel = _native.Channel(self._files)
         for number, handler in {
             signal.SIGTERM: self._handle_term,
