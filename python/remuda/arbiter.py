@@ -110,6 +110,8 @@ class Arbiter(Server):
         os.environ["SERVER_SOFTWARE"] = f"remuda/{__version__}"
         self.machinery.prepare(config)
         process.give_access_log(config)
+        if warning := process.check_upload_dir(config):
+            log.warning("%s", warning)
         if config.preload_app:
             if self.machinery.worker_class(config).patches:
                 log.warning(

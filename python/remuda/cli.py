@@ -74,10 +74,12 @@ def _directory(environ: Mapping[str, str]) -> str:
 
 
 def _check(config: Config) -> int:
-    from . import app, workers
+    from . import app, process, workers
 
     try:
         app.prepare(config)
+        if warning := process.check_upload_dir(config):
+            print(f"remuda: warning: {warning}", file=sys.stderr)
         application = app.load(config.app)
         workers.describe(config, application.kind)
         if (doubt := app.doubt(application, config)) is not None:

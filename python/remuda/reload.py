@@ -99,6 +99,8 @@ def begin(arbiter: Arbiter) -> Reload | None:
         config = arbiter.machinery.reload(arbiter.config)
         arbiter.machinery.prepare(config)
         process.give_access_log(config)
+        if warning := process.check_upload_dir(config):
+            log.warning("%s", warning)
         fresh = log if _same_log(arbiter.config, config) else Log(config)
         # One try: the loop must not wait while there are workers to look after.
         listeners = sockets.listen(config, log, tries=1, keep=arbiter.listeners)

@@ -308,6 +308,28 @@ def test_chdir_is_where_the_application_is_found_and_runs(serve: Serve, tmp_path
     assert server.get().text == os.fspath(inner)
 
 
+def test_a_directory_for_bodies_that_takes_none_is_found_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(GOOD)
+    arguments = ("--tmp-upload-dir", "/proc/self", "-b", "127.0.0.1:0")
+    for more in ([], ["--check-config"]):
+        code, _, stderr = run(tmp_path, *arguments, *more, "app:app")
+        assert code == 1
+        assert "remuda: error: tmp_upload_dir: nothing can be stored in /proc/self" in stderr
+        assert "Booting worker" not in stderr
+
+
+def test_a_system_without_a_directory_for_bodies_is_warned(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(GOOD)
+    env = {"TMPDIR": "/proc/self"}
+    code, _, stderr = run(tmp_path, "--check-config", "app:app", env=env)
+    assert (code, "cannot be stored in /proc/self" in stderr) == (0, True)
+    server = serve("-w", "1", env=env)
+    assert "cannot be stored in /proc/self" in server.log
+    assert server.get().status == 200
+    # What fits into memory is served all the same.
+    assert server.connect().post("/digest", bytes(500_000)).json["length"] == 500_000
+
+
 def test_the_user_and_group_of_router_and_workers_change(serve: Serve, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can")

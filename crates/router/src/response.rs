@@ -7,6 +7,7 @@ use channel::message;
 use wire::{BadResponse, Connection, ResponseFraming, ResponseHead};
 
 use crate::outgoing::{Bounds, Outgoing};
+use crate::spool::cannot_store;
 
 /// What the request asks of its response.
 #[derive(Debug, Clone, Copy)]
@@ -411,7 +412,10 @@ impl Response {
             }
             State::Waiting | State::Ended | State::Cut => {}
         }
-        complaint.or_else(|| Some(Complaint::NoSpool(self.out.take_trouble()?.to_string())))
+        complaint.or_else(|| {
+            let error = self.out.take_trouble()?;
+            Some(Complaint::NoSpool(cannot_store(bounds.directory, &error)))
+        })
     }
 
     fn end(&mut self) -> Option<Complaint> {

@@ -38,7 +38,7 @@ class TornadoWorker(LoopWorker):
     def make_gateway(self) -> Any:
         """The calling convention for the application."""
         if self.application.kind != "tornado":
-            self._bodies = _native.Gather(self.channel, self.config.tmp_upload_dir, self.report)
+            self._bodies = _native.Gather(self.channel, self.config.upload_dir, self.report)
             return super().make_gateway()
         from .tornado_http import Server
 
