@@ -411,7 +411,10 @@ class Arbiter(Server):
         try:
             child.ends, files = self.machinery.channel(child.slots)
         except OSError as error:
-            self._cannot_fork(child, error, now)
+            why = process.shortage(error)
+            if error.errno in process.LASTING and not self.children.ever_ready:
+                raise WorkerBootError(f"the channel of a worker cannot be made: {why}") from None
+            self._cannot_fork(child, OSError(error.errno, why), now)
             return False
         # What hooks printed must not be written once more by the child.
         birth.flush()

@@ -167,6 +167,30 @@ def _as_owner(config: Owner, act: Callable[[], int]) -> int:
     return max(0, os.waitstatus_to_exitcode(status))
 
 
+# What does not pass by waiting.
+LASTING = (errno.EFBIG, errno.EPERM, errno.EACCES, errno.ENOSYS)
+
+
+def shortage(error: OSError) -> str:
+    """What the system said, and which limit is the likely reason."""
+    import resource
+
+    limits = {
+        errno.EFBIG: ("RLIMIT_FSIZE", "ulimit -f", resource.RLIMIT_FSIZE),
+        errno.EMFILE: ("RLIMIT_NOFILE", "ulimit -n", resource.RLIMIT_NOFILE),
+        errno.ENOMEM: ("RLIMIT_AS", "ulimit -v", resource.RLIMIT_AS),
+    }
+    said = str(error.strerror)
+    if error.errno in limits:
+        name, command, number = limits[error.errno]
+        soft, _ = resource.getrlimit(number)
+        if soft != resource.RLIM_INFINITY:
+            said += f"; {name} is {soft}, raise it ({command})"
+    elif error.errno in LASTING:
+        said += "; it is forbidden here (seccomp?), or unknown to this kernel"
+    return said
+
+
 def raise_descriptor_limit() -> None:
     """Let this process and its children open as many files as they may: five a worker are ours."""
     import resource
