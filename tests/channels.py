@@ -18,6 +18,7 @@ class Link:
         self.router = _native.RouterEnd(router_files)
         self.channel = _native.Channel(worker_files)
         self.logged: list[tuple[str, BaseException | None]] = []
+        self.notices: list[str] = []
         self.errors = io.StringIO()
         self.sequence = 0
         if application is not None:
@@ -26,6 +27,7 @@ class Link:
                 self.channel,
                 errors=self.errors,
                 on_error=lambda message, error: self.logged.append((message, error)),
+                on_notice=self.notices.append,
                 **options,
             )
         self.router.hello(1)

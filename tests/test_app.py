@@ -41,10 +41,25 @@ def refusal(spec: str) -> AppLoadError:
     return caught.value
 
 
+# As wrapt's: it looks like what it wraps, and is called with anything.
+_PROXY = """
+class Proxy:
+    def __init__(self, wrapped): self.__wrapped__ = wrapped
+    __class__ = property(lambda self: self.__wrapped__.__class__)
+    def __getattr__(self, name): return getattr(self.__wrapped__, name)
+    def __call__(self, *args, **kwargs): return self.__wrapped__(*args, **kwargs)
+class App:
+    async def __call__(self, scope, receive, send): ...
+async def serve(scope, receive, send): ...
+def wsgi(environ, start_response): ...
+app = Proxy({})
+"""
+
 # Each is a body that defines `app`.
 KINDS = {
     "wsgi function": ("wsgi", "def app(environ, start_response): ..."),
-    "wsgi with other names and defaults": ("wsgi", "def app(e, s, extra=None): ..."),
+    "wsgi with other names": ("wsgi", "def app(e, s): ..."),
+    "wsgi with a default": ("wsgi", "def app(environ, s, extra=None): ..."),
     "wsgi lambda": ("wsgi", "app = lambda e, s: []"),
     "wsgi instance": (
         "wsgi",
@@ -85,24 +100,6 @@ KINDS = {
         import functools
         def serve(config, environ, start_response): ...
         app = functools.partial(serve, {})
-        """,
-    ),
-    "wsgi behind a decorator that hides its arguments": (
-        "wsgi",
-        """
-        def wrap(f):
-            def g(*args, **kwargs): return f(*args, **kwargs)
-            return g
-        @wrap
-        def app(environ, start_response): ...
-        """,
-    ),
-    "wsgi validator": (
-        "wsgi",
-        """
-        from wsgiref.simple_server import demo_app
-        from wsgiref.validate import validator
-        app = validator(demo_app)
         """,
     ),
     "flask": ("wsgi", "import flask; app = flask.Flask(__name__)"),
@@ -159,6 +156,68 @@ KINDS = {
         async def app(scope, receive, send): ...
         """,
     ),
+    "asgi instance whose call is a slot": (
+        "asgi",
+        """
+        class App:
+            __slots__ = ("__call__",)
+            def __init__(self):
+                self.__call__ = self.run
+            async def run(self, scope, receive, send): ...
+        app = App()
+        """,
+    ),
+    "asgi instance whose call is a decorated method": (
+        "asgi",
+        """
+        import functools
+        def wrap(f):
+            @functools.wraps(f)
+            def g(*args, **kwargs): return f(*args, **kwargs)
+            return g
+        class App:
+            @wrap
+            async def __call__(self, scope, receive, send): ...
+        app = App()
+        """,
+    ),
+    "asgi instance in a transparent proxy": ("asgi", _PROXY.format("App()")),
+    "asgi function in a transparent proxy": ("asgi", _PROXY.format("serve")),
+    "asgi instance that is marked": (
+        "asgi",
+        """
+        from asgiref.sync import markcoroutinefunction
+        class App:
+            def __init__(self): markcoroutinefunction(self)
+            def __call__(self, *args): ...
+        app = App()
+        """,
+    ),
+    "asgi with defaults": ("asgi", "def app(scope, receive=None, send=None): ..."),
+    "wsgi in a transparent proxy": ("wsgi", _PROXY.format("wsgi")),
+    "wsgi that runs a coroutine function to its end": (
+        "wsgi",
+        """
+        import asyncio, functools
+        def wrap(f):
+            @functools.wraps(f)
+            def g(*args): return asyncio.run(f(*args))
+            return g
+        @wrap
+        async def app(environ, start_response): ...
+        """,
+    ),
+    "wsgi adapter that is marked as what it wraps": (
+        "wsgi",
+        """
+        import functools
+        async def serve(scope, receive, send): ...
+        class App:
+            def __init__(self): functools.update_wrapper(self, serve)
+            def __call__(self, environ, start_response): ...
+        app = App()
+        """,
+    ),
     "asgi endpoint class": (
         "asgi",
         """
@@ -189,6 +248,53 @@ def test_an_applications_kind_is_told_from_its_shape(module, case):
     assert loaded.spec == f"{name}:app"
 
 
+UNTOLD = {
+    "a decorator that hides the arguments": """
+        def wrap(f):
+            def g(*args, **kwargs): return f(*args, **kwargs)
+            return g
+        @wrap
+        def app(environ, start_response): ...
+        """,
+    "an instance that takes anything": """
+        class App:
+            def __call__(self, *args, **kwargs): ...
+        app = App()
+        """,
+    "asgiref's async_to_sync": """
+        from asgiref.sync import async_to_sync
+        @async_to_sync
+        async def app(environ, start_response): ...
+        """,
+    "wsgiref's validator": """
+        from wsgiref.simple_server import demo_app
+        from wsgiref.validate import validator
+        app = validator(demo_app)
+        """,
+    "names that say nothing": "def app(a, b, c=None): ...",
+    "a wrapper of itself": """
+        class App:
+            def __call__(self, *args): ...
+        app = App()
+        app.__wrapped__ = app
+        """,
+}
+
+
+@pytest.mark.parametrize("case", UNTOLD)
+def test_what_does_not_show_its_kind_is_run_by_the_class_that_is_chosen(module, case):
+    name = module(UNTOLD[case])
+    loaded = app.load(f"{name}:app")
+    assert loaded.kind is None
+    for chosen in ("sync", "gevent", "asgi", "tornado"):
+        config = load_config(["-k", chosen, f"{name}:app"], {}, os.getcwd())
+        assert config.worker_class_for(loaded.kind) == chosen
+        assert app.doubt(loaded, config) is None
+    config = load_config([f"{name}:app"], {}, os.getcwd())
+    assert config.worker_class_for(loaded.kind) == "sync"
+    assert f"{name}:app does not show whether it is WSGI or ASGI" in app.doubt(loaded, config)
+
+
 NONE = {
     "a string": ("app = 'x'", "is a str object, not an application"),
     "an int": ("app = 3", "is an int object, not an application"),
@@ -217,6 +323,22 @@ NONE = {
             async def __call__(self, receive, send): ...
         """,
         "is an ASGI 2 application",
+    ),
+    "asgi 2 class with other names": (
+        """
+        class app:
+            def __init__(self, connection): ...
+            async def __call__(self, r, s): ...
+        """,
+        "is an ASGI 2 application",
+    ),
+    "an AWS Lambda handler": (
+        """
+        class Handler:
+            def __call__(self, event, context): ...
+        app = Handler()
+        """,
+        "is a handler for AWS Lambda, not an application",
     ),
 }
 

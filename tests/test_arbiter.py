@@ -703,7 +703,7 @@ def test_hup_when_no_worker_can_be_forked_keeps_the_old_workers(server):
     old = server.started(2)
     (server.directory / "no_descriptors").touch()
     server.signal(signal.SIGHUP)
-    server.says("Reload failed: a new worker cannot be forked (Too many open files)")
+    server.says("Reload failed: a new worker cannot be forked (Too many open files")
     (server.directory / "no_descriptors").unlink()
     server.signal(signal.SIGTTIN)
     assert server.ready(3)[:2] == old

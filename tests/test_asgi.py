@@ -53,6 +53,7 @@ class Served(Link):
             call_soon=loop.call_soon,
             on_error=lambda message, error: self.logged.append((message, error)),
             on_left=lambda message, error: self.left.append((message, error)),
+            on_notice=self.notices.append,
             **options,
         )
 
@@ -249,6 +250,45 @@ def test_a_response_of_one_piece_is_one_frame_and_then_the_slot_is_free() -> Non
     assert (last["end"], last["done"]) == (False, True)
     assert served.channel.busy == served.asgi.busy == 0
     assert served.logged == []
+
+
+def test_header_pairs_may_be_lists_and_other_buffers() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        headers = ([b"x-a", bytearray(b"1")], (memoryview(b"x-b"), memoryview(b"23")[::2]))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    frames, served = run(application)
+    assert frames[0]["fields"] == [(b"x-a", b"1"), (b"x-b", b"2")]
+    assert served.notices == []
+
+
+def test_what_is_the_servers_to_set_is_left_out_with_one_word_a_worker() -> None:
+    own = [
+        (b"connection", b"keep-alive"),
+        (b"Keep-Alive", b"timeout=5"),
+        (b"transfer-encoding", b"chunked"),
+        (b"upgrade", b"h2c"),
+        (b"proxy-authorization", b"secret"),
+    ]
+    sent = [(b"connection", b"close"), (b"proxy-authenticate", b"Basic"), (b"trailer", b"x-sum")]
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [*own, *sent]})
+        await send({"type": "http.response.body"})
+
+    async def scenario() -> None:
+        served = Served(application)
+        for _ in range(2):
+            head, _ = await served.answer()
+            assert head["fields"] == sent
+        assert len(served.notices) == len(own)
+        for (name, _), notice in zip(own, served.notices, strict=True):
+            assert f"sets {name.decode()}".lower() in notice.lower()
+        assert "secret" not in "".join(served.notices)
+        assert served.logged == []
+
+    asyncio.run(scenario())
 
 
 def test_pieces_go_out_as_they_are_sent() -> None:
@@ -539,12 +579,16 @@ BODY = {"type": "http.response.body", "body": b"x"}
         ([["type"]], "send\\(\\) takes a dict, not list"),
         ([{"type": "http.response.start"}], "there is no status"),
         ([{**START, "status": "200"}], "status must be from 200 to 999, not '200'"),
-        ([{**START, "status": 101}], "not 101"),
+        ([{**START, "status": 101}], "101 is an interim status"),
+        ([{**START, "status": 103}], "103 is an interim status.*http.response.early_hint"),
+        ([{**START, "status": 99}], "not 99"),
         ([{**START, "status": 10**9}], "not 1000000000"),
         ([{**START, "headers": [("a", "b")]}], "a header's name must be bytes, not str"),
-        ([{**START, "headers": [(b"a", "b")]}], "a header's value must be bytes, not str"),
+        ([{**START, "headers": [(b"a", "b")]}], "the value of \"a\" must be bytes, not str"),
         ([{**START, "headers": [(b"a",)]}], "a header must be a pair of bytes"),
-        ([{**START, "headers": [1]}], "a header must be a pair of bytes, not 1"),
+        ([{**START, "headers": [(b"a", 7)]}], "the value of \"a\" must be bytes, not int"),
+        ([{**START, "headers": [(b"a", b"b", b"c")]}], "a pair of bytes, not tuple of 3"),
+        ([{**START, "headers": [1]}], "a header must be a pair of bytes, not int"),
         ([{**START, "headers": 1}], "not iterable"),
         ([{**START, "headers": [(b"a b", b"c")]}], "is no header name"),
         ([{**START, "headers": [(b"", b"c")]}], "is no header name"),

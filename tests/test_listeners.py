@@ -326,6 +326,88 @@ def test_addresses_that_stay_keep_their_socket():
     assert kept.fileno() == -1
 
 
+needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+
+
+def free_port() -> int:
+    """A port that is free in both families."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as probe:
+        return probe.getsockname()[1]
+
+
+def reaches(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@needs_ipv6
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("ipv4", ["0.0.0.0", "127.0.0.1", ""])
+def test_all_of_ipv6_leaves_ipv4_to_an_address_that_is_named_beside_it(order, ipv4):
+    port = free_port()
+    case = Case(*[f"[::]:{port}", f"{ipv4}:{port}"][::order])
+    found = case.listen()
+    families = [one.socket.family for one in found]
+    assert families == [socket.AF_INET6, socket.AF_INET][::order]
+    for one in found:
+        connect(one)
+    found.close()
+    assert case.log.lines == []
+
+
+@needs_ipv6
+def test_all_of_ipv6_alone_is_what_the_system_makes_of_it():
+    found = Case("[::]:0").listen()
+    (listener,) = found
+    with socket.socket(socket.AF_INET6) as fresh:
+        default = fresh.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    assert listener.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == default
+    found.close()
+
+
+@needs_ipv6
+def test_ipv6_is_added_to_ipv4_and_taken_away():
+    port = free_port()
+    first = Case(f"0.0.0.0:{port}").listen()
+    both = Case(f"0.0.0.0:{port}", f"[::]:{port}").listen(keep=first)
+    assert [*both][0] is [*first][0]
+    for one in both:
+        connect(one)
+    case = Case(f"[::]:{port}")
+    alone = case.listen(keep=both)
+    assert [*alone] == [[*both][1]]
+    assert case.log.lines == [f"[::]:{port} serves IPv6 alone, as before, until a restart"]
+    both.close()
+
+
+@needs_ipv6
+@pytest.mark.skipif(
+    Path("/proc/sys/net/ipv6/bindv6only").read_text().strip() != "0"
+    if Path("/proc/sys/net/ipv6/bindv6only").exists()
+    else True,
+    reason="sockets of IPv6 take IPv6 alone here",
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_ipv4_that_is_added_to_a_socket_of_both_is_served_by_that(order):
+    port = free_port()
+    first = Case(f"[::]:{port}").listen()
+    case = Case(*[f"[::]:{port}", f"0.0.0.0:{port}"][::order])
+    both = case.listen(keep=first, tries=1)
+    assert [*both] == [*first]
+    assert case.log.lines == [
+        f"0.0.0.0:{port} is served by [::]:{port} already, which takes IPv4 too"
+    ]
+    assert reaches("127.0.0.1", port)
+    assert reaches("::1", port)
+    # An address that goes does not count: its successor cannot be bound beside it.
+    with pytest.raises(BindError):
+        Case(f"0.0.0.0:{port}").listen(keep=first, tries=1)
+    first.close()
+
+
 def test_when_a_new_address_fails_those_that_were_kept_stay_open(tmp_path):
     taken = Case("127.0.0.1:0").listen()
     port = next(iter(taken)).port

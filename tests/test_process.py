@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,17 +12,18 @@ from typing import Any
 import pytest
 
 from remuda.errors import ConfigError
-from remuda.process import give_access_log
+from remuda.process import give_access_log, shortage
 
 NOBODY = 65534
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
 
 def config(path: Path | str | None, user: int | None = NOBODY, group: int | None = None) -> Any:
     return SimpleNamespace(accesslog=None if path is None else str(path), user=user, group=group)
 
 
+@root
 def test_the_access_log_is_made_and_given_to_the_user(tmp_path):
     path = tmp_path / "access"
     give_access_log(config(path, group=NOBODY))
@@ -30,6 +33,7 @@ def test_the_access_log_is_made_and_given_to_the_user(tmp_path):
     assert path.read_text() == "kept"
 
 
+@root
 def test_nothing_is_made_when_nobody_is_named(tmp_path):
     path = tmp_path / "access"
     give_access_log(config(path, user=None))
@@ -38,6 +42,7 @@ def test_nothing_is_made_when_nobody_is_named(tmp_path):
     assert not path.exists()
 
 
+@root
 def test_a_link_in_its_place_gives_nothing_away(tmp_path):
     precious, path = tmp_path / "precious", tmp_path / "access"
     precious.write_text("root's")
@@ -46,6 +51,7 @@ def test_a_link_in_its_place_gives_nothing_away(tmp_path):
     assert precious.stat().st_uid == 0
 
 
+@root
 def test_a_second_name_in_its_place_gives_nothing_away(tmp_path):
     precious, path = tmp_path / "precious", tmp_path / "access"
     precious.write_text("root's")
@@ -54,6 +60,19 @@ def test_a_second_name_in_its_place_gives_nothing_away(tmp_path):
     assert precious.stat().st_uid == 0
 
 
+@root
 def test_a_directory_that_is_missing_is_named(tmp_path):
     with pytest.raises(ConfigError, match="accesslog: cannot open"):
         give_access_log(config(tmp_path / "no" / "access"))
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EMFILE, r"said; RLIMIT_NOFILE is \d+, raise it \(ulimit -n\)"),
+        (errno.EPERM, r"said; it is forbidden here.*"),
+        (errno.EAGAIN, "said"),
+    ],
+)
+def test_a_shortage_names_the_limit(number, says):
+    assert re.fullmatch(says, shortage(OSError(number, "said")))

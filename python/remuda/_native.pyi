@@ -201,6 +201,7 @@ class Wsgi:
         *,
         errors: TextIO,
         on_error: Callable[[str, BaseException | None], object],
+        on_notice: Callable[[str], object] | None = None,
         multithread: bool = False,
         multiprocess: bool = False,
         root_path: str = "",
@@ -211,6 +212,7 @@ class Wsgi:
         """`errors` is `wsgi.errors`; `root_path` is SCRIPT_NAME where no proxy names one.
 
         `on_error` is called with a message and an exception (or None) for the log, and returns;
+        `on_notice` with what is said once, of headers that are left out or not as they should be;
         `on_request` before and `on_response` after each call of the application; `wrap_input` makes
         the `wsgi.input` of a body that is a file.
         """
@@ -238,6 +240,7 @@ class Asgi:
         call_soon: Callable[[Callable[[], None]], object],
         on_error: Callable[[str, BaseException | None], None],
         on_left: Callable[[str, BaseException | None], None],
+        on_notice: Callable[[str], object] | None = None,
         root_path: str = "",
         state: dict[str, Any] | None = None,
     ) -> None:
@@ -247,7 +250,8 @@ class Asgi:
 
         It must say at its end how the application ended: by `Exchange.returned`, `failed` or
         `cancelled`. `on_error` logs a fault with a message and an exception (or None), `on_left`
-        one that came after the client had left. `state` is copied into each `scope`.
+        one that came after the client had left, `on_notice` what is said once, of headers that are
+        left out. `state` is copied into each `scope`.
         """
     def take(self, limit: int) -> bool:
         """Take at most `limit` frames: begin requests, pass on what comes for those that run.

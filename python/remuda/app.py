@@ -14,7 +14,8 @@ from .values import did_you_mean, takes_positional
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from inspect import Signature
     from types import ModuleType
     from typing import Any, Literal, TypeAlias
 
@@ -22,15 +23,23 @@ if TYPE_CHECKING:
 
     Kind: TypeAlias = Literal["wsgi", "asgi", "tornado"]
 
+# How many wrappers around an application are looked through.
+_DEPTH = 32
+# What PEP 3333 and the ASGI specification call the first argument.
+_FIRST_NAMES: dict[str, Kind] = {"environ": "wsgi", "scope": "asgi"}
+
 _EXAMPLE = "an application is named MODULE:ATTRIBUTE, for instance demo:app"
 
 
 class Application:
-    """A loaded application: what to call, its calling convention, and the name it was loaded by."""
+    """A loaded application: what to call, its calling convention, and the name it was loaded by.
+
+    `kind` is None when it does not show which convention it has.
+    """
 
     __slots__ = ("callable", "kind", "spec")
 
-    def __init__(self, callable: Any, kind: Kind, spec: str) -> None:
+    def __init__(self, callable: Any, kind: Kind | None, spec: str) -> None:
         self.callable = callable
         self.kind = kind
         self.spec = spec
@@ -78,11 +87,11 @@ def load(spec: str) -> Application:
     return Application(found, kind_of(found, name, f"{module_name}:{'.'.join(path)}"), spec)
 
 
-def kind_of(app: object, name: str, path: str | None = None) -> Kind:
-    """The calling convention of an application. `name` is what a message calls it.
+def kind_of(app: object, name: str, path: str | None = None) -> Kind | None:
+    """The calling convention of an application; None when it does not show.
 
-    Raises AppLoadError when it is no application; `path` (module:attribute) then helps to say what
-    to write instead.
+    `name` is what a message calls it. Raises AppLoadError when it certainly is no application;
+    `path` (module:attribute) then helps to say what to write instead.
     """
     import inspect
 
@@ -96,33 +105,119 @@ def kind_of(app: object, name: str, path: str | None = None) -> Kind:
     if not callable(app):
         what = "a module" if inspect.ismodule(app) else f"{_a(type(app).__name__)} object"
         raise AppLoadError(f"{name} is {what if app is not None else 'None'}, not an application")
-    is_async = _is_async(app)
-    takes_two, takes_three = takes_positional(app, 2), takes_positional(app, 3)
-    if is_async:
-        if takes_three:
-            return "asgi"
-        if takes_positional(app, 0):
+    for depth, (layer, call) in enumerate(_layers(app)):
+        is_async = _is_async(layer) or _is_async(call)
+        kind = _kind_of_call(call, is_async, depth, name, path)
+        if kind is not None:
+            return kind
+    return None
+
+
+def doubt(application: Application, config: Config) -> str | None:
+    """What to tell the user when nothing says how the application is to be called."""
+    if application.kind is not None or config.is_class_chosen:
+        return None
+    return (
+        f"{application.spec} does not show whether it is WSGI or ASGI, and is taken for WSGI: "
+        "choose a worker class to say so (-k sync, -k asgi)"
+    )
+
+
+def _layers(app: Callable[..., object]) -> Iterator[tuple[Any, Any]]:
+    """The application and whatever it says that it wraps, outermost first.
+
+    Each with what runs when it is called.
+    """
+    import functools
+    from types import MethodType
+
+    layer: Any = app
+    for _ in range(_DEPTH):
+        call = _called(layer)
+        yield layer, call
+        inner = getattr(call, "__wrapped__", None)
+        if isinstance(layer, functools.partial) and not layer.args:
+            layer = layer.func
+        elif inner is not None:
+            layer = MethodType(inner, call.__self__) if isinstance(call, MethodType) else inner
+        else:
+            layer = getattr(layer, "__wrapped__", None)
+        if not callable(layer):
+            return
+
+
+def _called(app: Any) -> Any:
+    """What runs when `app` is called: the function itself, or the bound `__call__`."""
+    import functools
+    import inspect
+
+    if inspect.isroutine(app) or isinstance(app, functools.partial):
+        return app
+    # What the interpreter calls: the attribute of the type, bound to the instance. Where it is a
+    # slot, each instance has its own.
+    call = inspect.getattr_static(type(app), "__call__", app)
+    bind = getattr(type(call), "__get__", None)
+    try:
+        return call if bind is None else bind(call, app, type(app))
+    except AttributeError:  # a slot that is empty
+        return app
+
+
+def _kind_of_call(call: Any, is_async: bool, depth: int, name: str, path: str) -> Kind | None:
+    """The convention that arguments and `async` show; `depth` counts what is wrapped around."""
+    import inspect
+
+    try:
+        signature = inspect.signature(call, follow_wrapped=False)
+    except (ValueError, TypeError):  # a builtin that does not say
+        return "asgi" if is_async else None
+    takes_none, takes_two, takes_three = (_takes(signature, count) for count in (0, 2, 3))
+    parameters = [*signature.parameters.values()]
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    first, second = ([p.name for p in parameters] + ["", ""])[:2]
+    if is_async and takes_three:
+        return "asgi"
+    # What is wrapped around a coroutine function may run it to its end: that is WSGI, too.
+    if is_async and not (depth and takes_two):
+        if takes_none:
             raise AppLoadError(
                 f"{name} is an async function without arguments, not an application",
                 "an ASGI application takes (scope, receive, send)",
             )
+        if first == "scope" and _takes(signature, 1):
+            raise _asgi2(name)
         raise AppLoadError(
             f"{name} is async but does not take (scope, receive, send)",
             "make it an ASGI application, or a plain function (environ, start_response)",
         )
-    if takes_positional(app, 0) and not _takes_any_number(app):
+    if takes_none and not takes_any and first not in ("environ", "scope"):
         raise AppLoadError(
             f"{name} can be called without arguments: it makes an application, and is none",
             f"call it: {path}()",
         )
-    if takes_two:  # what takes both is WSGI with something optional, or a wrapper of anything
+    if (first, second) == ("event", "context"):
+        raise AppLoadError(
+            f"{name} is a handler for AWS Lambda, not an application",
+            "name the application that it wraps",
+        )
+    if takes_two and takes_three:
+        # WSGI with something optional, ASGI with defaults, or a wrapper of anything.
+        return _FIRST_NAMES.get(first)
+    if takes_two:
         return "wsgi"
     if takes_three:
         return "asgi"
-    raise _wrong_arguments(app, name)
+    if first == "scope" and _takes(signature, 1):
+        raise _asgi2(name)
+    raise AppLoadError(
+        f"{name} takes ({', '.join(signature.parameters)}), which makes it no application",
+        "WSGI takes (environ, start_response), ASGI (scope, receive, send)",
+    )
 
 
 def _kind_of_class(cls: type, name: str, path: str) -> Kind:
+    import inspect
+
     # PEP 3333's AppClass: calling it makes the iterable. ASGI's counterpart is awaited.
     if hasattr(cls, "__iter__") and takes_positional(cls, 2):
         return "wsgi"
@@ -130,58 +225,40 @@ def _kind_of_class(cls: type, name: str, path: str) -> Kind:
         return "asgi"
     if takes_positional(cls, 0):
         raise AppLoadError(f"{name} is a class, not an application", f"call it: {path}()")
-    if _is_async_method(cls) and not takes_positional(cls, 2) and takes_positional(cls, 1):
-        raise _wrong_arguments(cls, name)
+    if takes_positional(cls, 1) and not takes_positional(cls, 2):
+        call = inspect.getattr_static(cls, "__call__", None)
+        if inspect.iscoroutinefunction(call) and takes_positional(call, 3):  # self, receive, send
+            raise _asgi2(name)
     raise AppLoadError(
         f"{name} is a class, not an application", f"call it: {path}(...) with its arguments"
     )
 
 
-def _wrong_arguments(app: Callable[..., object], name: str) -> AppLoadError:
-    import inspect
-
-    parameters = [*inspect.signature(app).parameters]
-    if parameters[:1] == ["scope"] and takes_positional(app, 1):
-        return AppLoadError(
-            f"{name} is an ASGI 2 application, and Remuda speaks ASGI 3",
-            "wrap it: asgiref.compatibility.guarantee_single_callable(...)",
-        )
+def _asgi2(name: str) -> AppLoadError:
     return AppLoadError(
-        f"{name} takes ({', '.join(parameters)}), which makes it no application",
-        "WSGI takes (environ, start_response), ASGI (scope, receive, send)",
+        f"{name} is an ASGI 2 application, and Remuda speaks ASGI 3",
+        "wrap it: asgiref.compatibility.guarantee_single_callable(...)",
     )
 
 
-def _is_async(app: Any) -> bool:
-    import functools
+def _is_async(function: object) -> bool:
     import inspect
 
-    while isinstance(app, functools.partial):
-        app = app.func
-    # A decorator that keeps __wrapped__ around an async function returns its coroutine, as a rule.
-    if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(inspect.unwrap(app)):
+    if inspect.iscoroutinefunction(function):
         return True
-    # asgiref and asyncio mark what returns a coroutine though it is not `async def`.
-    if getattr(app, "_is_coroutine", None) or getattr(app, "_is_coroutine_marker", None):
-        return True
-    return not inspect.isroutine(app) and _is_async_method(type(app))
+    # Before Python 3.12 this is how asgiref, asyncio and Cython mark what returns a coroutine though
+    # it is not `async def`. Without asyncio nothing can be marked.
+    mark = getattr(sys.modules.get("asyncio.coroutines"), "_is_coroutine", None)
+    return mark is not None and getattr(function, "_is_coroutine", None) is mark
 
 
-def _is_async_method(cls: type) -> bool:
-    import inspect
-
-    call = getattr(cls, "__call__", None)  # noqa: B004  (the function, not whether it is there)
-    return call is not None and inspect.iscoroutinefunction(inspect.unwrap(call))
-
-
-def _takes_any_number(app: Callable[..., object]) -> bool:
-    import inspect
-
+def _takes(signature: Signature, count: int) -> bool:
+    """Whether it can be called with `count` positional arguments."""
     try:
-        parameters = inspect.signature(app).parameters.values()
-    except (ValueError, TypeError):
-        return True  # a builtin that does not say
-    return any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def _check_module_name(spec: str, module: str, target: str) -> None:

@@ -13,7 +13,7 @@ import select
 import signal
 import time
 
-from . import __version__, birth, listeners, process, reload, signals
+from . import __version__, birth, listeners, process, reload, signals, stdlog
 from .backoff import Backoff
 from .children import Child, Children, State
 from .errors import AppLoadError, OtherClassError, RemudaError, WorkerBootError
@@ -102,6 +102,7 @@ class Arbiter(Server):
 
     def _start(self) -> None:
         config, log = self.config, self.log
+        stdlog.attach(log)
         self.hook("nworkers_changed", self, self.children.target, None, strict=True)
         log.info("Starting remuda %s", __version__)
         if config.pidfile is not None:
@@ -109,6 +110,8 @@ class Arbiter(Server):
         os.environ["SERVER_SOFTWARE"] = f"remuda/{__version__}"
         self.machinery.prepare(config)
         process.give_access_log(config)
+        if warning := process.check_upload_dir(config):
+            log.warning("%s", warning)
         if config.preload_app:
             if self.machinery.worker_class(config).patches:
                 log.warning(
@@ -408,7 +411,10 @@ class Arbiter(Server):
         try:
             child.ends, files = self.machinery.channel(child.slots)
         except OSError as error:
-            self._cannot_fork(child, error, now)
+            why = process.shortage(error)
+            if error.errno in process.LASTING and not self.children.ever_ready:
+                raise WorkerBootError(f"the channel of a worker cannot be made: {why}") from None
+            self._cannot_fork(child, OSError(error.errno, why), now)
             return False
         # What hooks printed must not be written once more by the child.
         birth.flush()

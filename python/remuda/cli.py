@@ -74,11 +74,16 @@ def _directory(environ: Mapping[str, str]) -> str:
 
 
 def _check(config: Config) -> int:
-    from . import app, workers
+    from . import app, process, workers
 
     try:
         app.prepare(config)
-        workers.describe(config, app.load(config.app).kind)
+        if warning := process.check_upload_dir(config):
+            print(f"remuda: warning: {warning}", file=sys.stderr)
+        application = app.load(config.app)
+        workers.describe(config, application.kind)
+        if (doubt := app.doubt(application, config)) is not None:
+            print(f"remuda: warning: {doubt}", file=sys.stderr)
     except AppLoadError as error:
         print_error(error)
         return 1

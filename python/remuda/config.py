@@ -107,6 +107,11 @@ class Config(Settings):
         return [*reversed(paths), self.chdir]
 
     @property
+    def upload_dir(self) -> str:
+        """`tmp_upload_dir`, or the system's directory for temporary files."""
+        return self.tmp_upload_dir or os.environ.get("TMPDIR") or "/tmp"
+
+    @property
     def is_class_chosen(self) -> bool:
         """Whether the user, or the application once it was loaded, has chosen the worker class."""
         return self.origins["worker_class"] != _DEFAULT
@@ -137,6 +142,7 @@ class Config(Settings):
         options = {s.name: self._values[s.name] for s in SETTINGS if s.router}
         for name in ("limit_request_line", "limit_request_field_size"):
             options[name] = options[name] or self.limit_request_head
+        options["tmp_upload_dir"] = self.upload_dir
         options["limit_request_fields"] = options["limit_request_fields"] or 32768
         return {k: [*v] if isinstance(v, tuple) else v for k, v in options.items()}
 

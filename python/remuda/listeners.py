@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping, Sequence
     from typing import Protocol
 
+    from .values import Address
+
     class Settings(Protocol):
         """What is read of a Config."""
 
@@ -61,11 +63,17 @@ MOST = 253
 class Listener:
     """A bound socket that listens."""
 
-    def __init__(self, bind: str, sock: socket.socket, *, inherited: bool) -> None:
-        """`bind` is the address as the user wrote it."""
+    def __init__(
+        self, bind: str, sock: socket.socket, *, inherited: bool, v6only: bool = False
+    ) -> None:
+        """`bind` is the address as the user wrote it.
+
+        `v6only`: it leaves IPv4 to another listener on the same port.
+        """
         self.bind = bind
         self.socket = sock
         self.inherited = inherited
+        self.v6only = v6only
         name = sock.getsockname()
         self.path: str | None = None
         if sock.family == socket.AF_UNIX:
@@ -162,15 +170,21 @@ def listen(
         raise BindError(
             f"bind: {len(binds)} addresses are too many", f"at most {MOST} are possible"
         )
+    stay = [one for one in kept if one.bind in binds]
     listeners: list[Listener] = []
     try:
         for bind in binds:
             same = next((one for one in kept if one.bind == bind), None)
+            v6only = _names_ipv4_beside(bind, binds)
             if same is not None:
                 kept.remove(same)
                 listeners.append(same)
+                if same.v6only and not v6only:
+                    log.warning("%s serves IPv6 alone, as before, until a restart", bind)
+            elif both := next((one for one in stay if _serves_both(one, bind)), None):
+                log.warning("%s is served by %s already, which takes IPv4 too", bind, both.bind)
             else:
-                listeners.append(_listen(bind, config, log, pause, tries))
+                listeners.append(_listen(bind, config, log, pause, tries, v6only=v6only))
     except BaseException:
         for listener in listeners:
             if keep is None or listener not in list(keep):
@@ -180,13 +194,61 @@ def listen(
     return Listeners(listeners)
 
 
-def _listen(
-    bind: str, config: Settings, log: Reporter, pause: Callable[[float], object], tries: int
-) -> Listener:
+def _names_ipv4_beside(bind: str, binds: Sequence[str]) -> bool:
+    """Whether `bind` is all of IPv6 and some IPv4 address of the same port is bound, too.
+
+    Alone such a socket takes IPv4 as well, where the system is set so (ipv6(7), IPV6_V6ONLY).
+    """
+    address = _parsed(bind)
+    if not isinstance(address, tuple) or not address[1] or not _is_any_ipv6(address[0]):
+        return False
+    others = (_parsed(other) for other in binds)
+    return any(
+        isinstance(other, tuple) and other[1] == address[1] and ":" not in other[0]
+        for other in others
+    )
+
+
+def _serves_both(listener: Listener, bind: str) -> bool:
+    """Whether a listener takes the IPv4 connections of `bind` already.
+
+    IPV6_V6ONLY cannot be set any more once a socket is bound.
+    """
+    address = _parsed(bind)
+    return (
+        isinstance(address, tuple)
+        and ":" not in address[0]
+        and listener.socket.family == socket.AF_INET6
+        and listener.port == address[1]
+        and _is_any_ipv6(listener.address)
+        and not listener.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    )
+
+
+def _is_any_ipv6(host: str) -> bool:
     try:
-        address = parse_address(bind)
+        return not any(socket.inet_pton(socket.AF_INET6, host))
+    except OSError:
+        return False
+
+
+def _parsed(bind: str) -> Address:
+    try:
+        return parse_address(bind)
     except ValueError as error:
         raise BindError(f"bind: {error}") from None
+
+
+def _listen(
+    bind: str,
+    config: Settings,
+    log: Reporter,
+    pause: Callable[[float], object],
+    tries: int,
+    *,
+    v6only: bool,
+) -> Listener:
+    address = _parsed(bind)
     if isinstance(address, int):
         return _inherit(bind, address, config)
     if isinstance(address, str) and not address.startswith("@"):
@@ -195,7 +257,7 @@ def _listen(
         if attempt:
             pause(PAUSE)
         try:
-            return _bind(bind, address, config)
+            return _bind(bind, address, config, v6only=v6only)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 log.error("Connection in use: %s", address)
@@ -209,7 +271,9 @@ def _listen(
     raise BindError(f"Can't connect to {address}: {last.strerror}", _hint(last, address))
 
 
-def _bind(bind: str, address: tuple[str, int] | str, config: Settings) -> Listener:
+def _bind(
+    bind: str, address: tuple[str, int] | str, config: Settings, *, v6only: bool
+) -> Listener:
     if isinstance(address, str):
         return _bind_unix(bind, address, config)
     family, target = _resolve(*address)
@@ -218,10 +282,12 @@ def _bind(bind: str, address: tuple[str, int] | str, config: Settings) -> Listen
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if config.reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if v6only:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(target)
         sock.listen(config.backlog)
         sock.setblocking(False)
-        return Listener(bind, sock, inherited=False)
+        return Listener(bind, sock, inherited=False, v6only=v6only)
     except BaseException:
         sock.close()
         raise

@@ -54,7 +54,10 @@ _DETAIL_ESCAPES = {c: text for c, text in _ESCAPES.items() if c not in (0x09, 0x
 
 
 class Log:
-    """The error log of one process, and of the children that it forks."""
+    """The error log of one process, and of the children that it forks.
+
+    `level` is the least that is written, as a number of the standard library's logging.
+    """
 
     def __init__(self, config: LogSettings) -> None:
         """Open the log that `config` names.
@@ -62,7 +65,7 @@ class Log:
         Raises ConfigError when the file cannot be opened.
         """
         self._path = None if config.errorlog == "-" else os.path.abspath(config.errorlog)
-        self._threshold = LEVELS[config.loglevel]
+        self.level = LEVELS[config.loglevel]
         self._owner = (config.user, config.group)
         self._lost = 0
         self._fd = 2
@@ -106,7 +109,7 @@ class Log:
 
     def enabled(self, level: str) -> bool:
         """Whether records of `level` are written."""
-        return LEVELS[level] >= self._threshold
+        return LEVELS[level] >= self.level
 
     def debug(
         self, message: str, *args: object, exc_info: ExcInfo = None, detail: str | None = None
@@ -155,7 +158,7 @@ class Log:
         detail: str | None = None,
     ) -> None:
         """Write a record of `level`; see `debug`."""
-        if LEVELS[level] < self._threshold:
+        if LEVELS[level] < self.level:
             return
         text = _format(message, args).translate(_ESCAPES)
         stamp = time.strftime("[%Y-%m-%d %H:%M:%S %z]")
@@ -164,6 +167,10 @@ class Log:
             if more:
                 lines.append(more.rstrip("\n").translate(_DETAIL_ESCAPES))
         self._write(("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
+
+    def write(self, record: str) -> None:
+        """Write a record that is complete: lines of text, the last one ended."""
+        self._write(record.translate(_DETAIL_ESCAPES).encode("utf-8", "backslashreplace"))
 
     def _write(self, record: bytes) -> None:
         if self._lost:

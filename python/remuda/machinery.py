@@ -63,8 +63,11 @@ class Machinery:
 
         return workers.describe(config)
 
-    def preload(self, config: Config) -> str:
-        """Load the application, to be shared by all workers; its kind. Raises AppLoadError."""
+    def preload(self, config: Config) -> str | None:
+        """Load the application, to be shared by all workers; its kind. Raises AppLoadError.
+
+        None: it does not show.
+        """
         from . import app
 
         self._application = app.load(config.app)

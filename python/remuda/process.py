@@ -1,7 +1,7 @@
 """What a forked child does before it becomes what it is: privileges, name, descriptors."""
 
 # pathlib would cost the arbiter 0.9 MiB.
-# ruff: noqa: PTH208
+# ruff: noqa: PTH108, PTH118, PTH208
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import errno
 import os
 import stat
 
+from . import signals
 from .errors import ConfigError, RemudaError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from typing import Protocol
 
     class Owner(Protocol):
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
 
         @property
         def accesslog(self) -> str | None: ...
+
+    class Uploads(Owner, Protocol):
+        """What is read of a Config."""
+
+        @property
+        def tmp_upload_dir(self) -> str | None: ...
+        @property
+        def upload_dir(self) -> str: ...
 
 
 def drop_privileges(config: Owner) -> None:
@@ -94,6 +103,92 @@ def give_access_log(config: LogOwner) -> None:
             os.fchown(fd, -1 if user is None else user, -1 if group is None else group)
     finally:
         os.close(fd)
+
+
+def check_upload_dir(config: Uploads) -> str | None:
+    """Whether the router will be able to store bodies in `upload_dir`, as the user of `config`.
+
+    Raises ConfigError when it will not. Where nobody chose the directory that is no fault, as
+    bodies may never be so large: then it returns a warning.
+    """
+    path, user, group = config.upload_dir, config.user, config.group
+    # Whoever changes its user finds out in a child: no look at modes is as good.
+    other = os.geteuid() == 0 and (user or group)
+    code = _as_owner(config, lambda: _make_file(path)) if other else _make_file(path)
+    if code == 0:
+        return None
+    who = f"user {user}, group {group}" if other else "this user"
+    if config.tmp_upload_dir is not None:
+        raise ConfigError(
+            f"tmp_upload_dir: nothing can be stored in {path}: {os.strerror(code)}",
+            f"make it writable for {who}, or name another directory (--tmp-upload-dir)",
+        )
+    return (
+        f"bodies larger than request_buffer cannot be stored in {path} ({os.strerror(code)}), "
+        f"by {who}: name a directory with --tmp-upload-dir"
+    )
+
+
+def _make_file(directory: str) -> int:
+    """Make a file without a name, as the router does; the error's number, or 0."""
+    try:
+        os.close(os.open(directory, os.O_RDWR | getattr(os, "O_TMPFILE", os.O_DIRECTORY), 0o600))
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            return error.errno or errno.EIO
+    # The file system cannot do it: with a name, then.
+    path = os.path.join(directory, f".remuda-{os.getpid()}-check")
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        os.unlink(path)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _as_owner(config: Owner, act: Callable[[], int]) -> int:
+    """What `act` returns, 0 to 255, in a child that runs as the user of `config`."""
+    mask = signals.block()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            code = 0
+            try:
+                drop_privileges(config)
+                code = act()
+            except RemudaError:
+                pass  # said by those who must become that user
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+    finally:
+        signals.restore(mask)
+    return max(0, os.waitstatus_to_exitcode(status))
+
+
+# What does not pass by waiting.
+LASTING = (errno.EFBIG, errno.EPERM, errno.EACCES, errno.ENOSYS)
+
+
+def shortage(error: OSError) -> str:
+    """What the system said, and which limit is the likely reason."""
+    import resource
+
+    limits = {
+        errno.EFBIG: ("RLIMIT_FSIZE", "ulimit -f", resource.RLIMIT_FSIZE),
+        errno.EMFILE: ("RLIMIT_NOFILE", "ulimit -n", resource.RLIMIT_NOFILE),
+        errno.ENOMEM: ("RLIMIT_AS", "ulimit -v", resource.RLIMIT_AS),
+    }
+    said = str(error.strerror)
+    if error.errno in limits:
+        name, command, number = limits[error.errno]
+        soft, _ = resource.getrlimit(number)
+        if soft != resource.RLIM_INFINITY:
+            said += f"; {name} is {soft}, raise it ({command})"
+    elif error.errno in LASTING:
+        said += "; it is forbidden here (seccomp?), or unknown to this kernel"
+    return said
 
 
 def raise_descriptor_limit() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 
 from . import listeners as sockets
-from . import process
+from . import process, stdlog
 from .children import State
 from .errors import RemudaError
 from .listeners import Listeners
@@ -52,6 +52,7 @@ class Reload:
         old = arbiter.children.commit()
         number = arbiter.children.target
         replaced, arbiter.log, arbiter.router.log = arbiter.log, self.log, self.log
+        stdlog.attach(arbiter.log)
         was, arbiter.listeners = arbiter.listeners, self.listeners
         arbiter.tell_options()
         if [one.bind for one in was] != [one.bind for one in self.listeners]:
@@ -98,6 +99,8 @@ def begin(arbiter: Arbiter) -> Reload | None:
         config = arbiter.machinery.reload(arbiter.config)
         arbiter.machinery.prepare(config)
         process.give_access_log(config)
+        if warning := process.check_upload_dir(config):
+            log.warning("%s", warning)
         fresh = log if _same_log(arbiter.config, config) else Log(config)
         # One try: the loop must not wait while there are workers to look after.
         listeners = sockets.listen(config, log, tries=1, keep=arbiter.listeners)

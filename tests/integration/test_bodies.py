@@ -118,7 +118,7 @@ def test_a_full_disk_is_507_and_leaves_nothing_behind(serve: Serve, small_disk: 
             assert response.status == 507
             assert not response.keeps
         server.eventually("the room is given back", lambda: free(small_disk) == before)
-    server.says("cannot be stored")
+    server.says(f"cannot be stored in {small_disk} (--tmp-upload-dir): No space left on device")
     assert not (server.directory / "reached").exists()
     # What fits is served.
     assert server.connect().post("/digest", bytes(1_500_000)).json["length"] == 1_500_000
@@ -133,6 +133,8 @@ def test_a_limit_on_file_sizes_is_507_too(serve: Serve) -> None:
         with contextlib.suppress(OSError):
             client.send(bytes(9_000_000))
         assert client.response().status == 507
+    server.says("(--tmp-upload-dir): File too large")
+    server.says("RLIMIT_FSIZE")
     assert server.get().status == 200
     assert server.router == router
 

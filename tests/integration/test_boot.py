@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import time
 from pathlib import Path
@@ -306,6 +307,44 @@ def test_chdir_is_where_the_application_is_found_and_runs(serve: Serve, tmp_path
     )
     server = serve("--chdir", "inner", target="other:app")
     assert server.get().text == os.fspath(inner)
+
+
+def test_a_limit_that_forbids_rings_is_named_with_the_file_and_the_fix(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(GOOD)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 10, limit[1]))
+    try:
+        code, _, stderr = run(tmp_path, "-b", "127.0.0.1:0", "app:app")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert code == 3
+    (line,) = (line for line in stderr.splitlines() if "memfd" in line)
+    assert "the channel of a worker cannot be made" in line
+    assert "File too large" in line
+    assert "RLIMIT_FSIZE is 102400, raise it (ulimit -f)" in line
+    assert "Traceback" not in stderr
+
+
+def test_a_directory_for_bodies_that_takes_none_is_found_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(GOOD)
+    arguments = ("--tmp-upload-dir", "/proc/self", "-b", "127.0.0.1:0")
+    for more in ([], ["--check-config"]):
+        code, _, stderr = run(tmp_path, *arguments, *more, "app:app")
+        assert code == 1
+        assert "remuda: error: tmp_upload_dir: nothing can be stored in /proc/self" in stderr
+        assert "Booting worker" not in stderr
+
+
+def test_a_system_without_a_directory_for_bodies_is_warned(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(GOOD)
+    env = {"TMPDIR": "/proc/self"}
+    code, _, stderr = run(tmp_path, "--check-config", "app:app", env=env)
+    assert (code, "cannot be stored in /proc/self" in stderr) == (0, True)
+    server = serve("-w", "1", env=env)
+    assert "cannot be stored in /proc/self" in server.log
+    assert server.get().status == 200
+    # What fits into memory is served all the same.
+    assert server.connect().post("/digest", bytes(500_000)).json["length"] == 500_000
 
 
 def test_the_user_and_group_of_router_and_workers_change(serve: Serve, tmp_path: Path) -> None:

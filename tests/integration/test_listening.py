@@ -192,6 +192,37 @@ def test_hup_moves_to_another_port_and_loses_nothing(serve: Serve, tmp_path: Pat
     assert not (tmp_path / "old.sock").exists()
 
 
+@pytest.mark.parametrize("first", ["0.0.0.0", "[::]"])
+def test_hup_adds_the_other_family_on_the_same_port(
+    serve: Serve, tmp_path: Path, first: str
+) -> None:
+    if not HAS_V6:
+        pytest.skip("no IPv6 here")
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as probe:
+        port = probe.getsockname()[1]
+    (tmp_path / "remuda.conf.py").write_text(f"bind = ['{first}:{port}']\n")
+    server = serve("-w", "1", bind=[])
+    (tmp_path / "remuda.conf.py").write_text(f"bind = ['0.0.0.0:{port}', '[::]:{port}']\n")
+    server.signal(signal.SIGHUP)
+    server.says("Reloaded: 1 new workers are ready")
+    for host in ("127.0.0.1", "::1"):
+        with Client((host, port)) as client:
+            environ = client.get("/environ").json
+            assert environ["REMOTE_ADDR"] == host
+
+
+def test_both_families_of_one_port_are_bound(serve: Serve) -> None:
+    if not HAS_V6:
+        pytest.skip("no IPv6 here")
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as probe:
+        port = probe.getsockname()[1]
+    server = serve("-w", "1", bind=[f"[::]:{port}", f"0.0.0.0:{port}"])
+    assert f"http://[::]:{port},http://0.0.0.0:{port}" in server.log
+    for host in ("127.0.0.1", "::1"):
+        with Client((host, port)) as client:
+            assert client.get().text == "hello"
+
+
 def test_a_module_is_run_as_the_command_is(tmp_path: Path) -> None:
     command = Path(sys.executable).with_name("remuda")
     if not command.exists():

@@ -176,8 +176,8 @@ WRONG = {
     "CRLF in a header": (
         "s('200 OK', [('X-A', 'a\\r\\nX-B: b')]); return [b'x']", 500, "control"),
     "NUL in a header": ("s('200 OK', [('X-A', 'a\\0')]); return [b'x']", 500, "control"),
-    "a hop-by-hop header": (
-        "s('200 OK', [('Transfer-Encoding', 'chunked')]); return [b'x']", 500, "hop-by-hop"),
+    "an interim status": ("s('103 Early Hints', []); return []", 500, "wsgi.early_hints"),
+    "a coroutine": ("async def f(): ...\n    return f()", 500, "-k asgi"),
     "a status that is none": ("s('OK', []); return [b'x']", 500, "status"),
     "CRLF in a status": ("s('200 OK\\r\\nX: y', []); return [b'x']", 500, "status"),
     "text for bytes": ("s('200 OK', []); return ['text']", 500, "bytes"),

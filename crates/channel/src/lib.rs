@@ -27,7 +27,7 @@ pub mod ring;
 mod sync;
 pub mod wake;
 
-use std::fmt;
+use std::{fmt, io};
 
 /// The other side broke the protocol: its channel is of no further use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,3 +40,34 @@ impl fmt::Display for Violation {
 }
 
 impl std::error::Error for Violation {}
+
+/// A channel could not be made.
+#[derive(Debug)]
+pub struct NotMade {
+    /// What the operating system refused, and of what size.
+    pub what: String,
+    /// Its error.
+    pub error: io::Error,
+}
+
+impl NotMade {
+    /// What `call`, for a memory file of `size` bytes, failed with.
+    fn of(call: &'static str, size: usize) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self { what: format!("{call} ({} KiB)", size.div_ceil(1024)), error }
+    }
+}
+
+impl fmt::Display for NotMade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.error)
+    }
+}
+
+impl std::error::Error for NotMade {}
+
+/// Where no size is to be told: descriptors.
+impl From<io::Error> for NotMade {
+    fn from(error: io::Error) -> Self {
+        Self { what: "descriptors of a channel".to_owned(), error }
+    }
+}

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::Violation;
+use crate::{NotMade, Violation};
 use crate::descriptors::{self, Descriptors};
 use crate::memory::{Layout, Memory};
 use crate::ring::{Consumer, Producer, Which};
@@ -27,7 +27,7 @@ impl Files {
     ///
     /// # Errors
     /// The operating system's, when there is no memory or no descriptor.
-    pub fn create(layout: Layout) -> io::Result<Self> {
+    pub fn create(layout: Layout) -> Result<Self, NotMade> {
         let memory = Memory::create(layout)?;
         let (wake_worker, worker_waits) = wake::pair()?;
         let (signal_room, room_waits) = wake::pair()?;

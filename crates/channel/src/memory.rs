@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
+use crate::NotMade;
 use crate::control::Control;
 use crate::ring::{HEADER, Which};
 use crate::sync::{AtomicU32, Ordering};
@@ -83,13 +84,15 @@ impl Memory {
     /// Make the memory file of a new channel. Returns its descriptor; both ends map it.
     ///
     /// # Errors
-    /// The operating system's, when there is no memory or no descriptor.
-    pub fn create(layout: Layout) -> io::Result<OwnedFd> {
-        layout.check()?;
-        let file = memory_file()?;
-        file.set_len(layout.size() as u64)?;
-        seal(&file)?;
-        let mapping = Self::map(file.as_fd(), layout)?;
+    /// The operating system's, when there is no memory or no descriptor, or no file may be so large.
+    pub fn create(layout: Layout) -> Result<OwnedFd, NotMade> {
+        layout.check().map_err(NotMade::of("a memfd", 0))?;
+        let size = layout.size();
+        let file = memory_file().map_err(NotMade::of("memfd_create", size))?;
+        // RLIMIT_FSIZE holds for memory files, too.
+        file.set_len(size as u64).map_err(NotMade::of("ftruncate of a memfd", size))?;
+        seal(&file).map_err(NotMade::of("sealing a memfd", size))?;
+        let mapping = Self::map(file.as_fd(), layout).map_err(NotMade::of("mmap of a memfd", size))?;
         let words = [layout.slots as u64, layout.requests as u64, layout.responses as u64];
         for (index, word) in std::iter::once(&MAGIC).chain(&words).enumerate() {
             // SAFETY: the first page of the mapping; nobody else has the file yet.

@@ -41,7 +41,7 @@ pub fn channel_files(slots: usize) -> PyResult<([RawFd; END_FDS], [RawFd; END_FD
     // many slots there is room for a kilobyte each.
     let ring = (slots * 1024).next_power_of_two().clamp(256 << 10, 1 << 20);
     let layout = Layout { slots: (slots + AHEAD).min(MAX_SLOTS), requests: ring, responses: ring };
-    let files = Files::create(layout).map_err(|error| errors::os(&error))?;
+    let files = Files::create(layout).map_err(|not| errors::os_of(&not.what, &not.error))?;
     Ok((files.router.map(IntoRawFd::into_raw_fd), files.worker.map(IntoRawFd::into_raw_fd)))
 }
 

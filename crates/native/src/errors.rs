@@ -44,6 +44,14 @@ pub(crate) fn os(error: &io::Error) -> PyErr {
     }
 }
 
+/// The same, with what was asked of it.
+pub(crate) fn os_of(what: &str, error: &io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(code) => PyOSError::new_err((code, format!("{what}: {error}"))),
+        None => ChannelError::new_err(format!("{what}: {error}")),
+    }
+}
+
 /// Why something was not sent.
 #[derive(Debug)]
 pub(crate) enum SendError {

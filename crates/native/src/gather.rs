@@ -101,7 +101,8 @@ impl Gather {
         let Some(mut gathering) = taken else { return Ok(None) };
         if let Err(error) = gathering.push(data, &self.directory) {
             let error = errors::os(&error);
-            let message = "a request's body cannot be stored";
+            let place = self.directory.display();
+            let message = format!("a request's body cannot be stored in {place} (--tmp-upload-dir)");
             self.on_error.bind(py).call1((message, error.clone_ref(py).into_value(py)))?;
             self.drop_request(py, &gathering.ticket)?;
             return Ok(None);

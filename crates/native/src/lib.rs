@@ -19,6 +19,7 @@ mod channel;
 mod errors;
 mod gather;
 mod inbox;
+mod notices;
 mod outbox;
 mod probe;
 mod request;

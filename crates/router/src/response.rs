@@ -7,6 +7,7 @@ use channel::message;
 use wire::{BadResponse, Connection, ResponseFraming, ResponseHead};
 
 use crate::outgoing::{Bounds, Outgoing};
+use crate::spool::cannot_store;
 
 /// What the request asks of its response.
 #[derive(Debug, Clone, Copy)]
@@ -233,13 +234,14 @@ impl Response {
             self.fail(500, server, None);
             return Some(Complaint::BadHead(BadResponse::Status(head.status)));
         }
-        let declared = match declared_length(head.fields) {
+        let Declared { length: declared, close, named } = match Declared::read(head.fields) {
             Ok(declared) => declared,
             Err(complaint) => {
                 self.fail(500, server, None);
                 return Some(complaint);
             }
         };
+        self.wanted.keep_alive &= !close;
         let ends = head.flags & message::END != 0;
         let (framing, state) = self.framing(head.status, declared, ends, head.data.len() as u64);
         if framing == ResponseFraming::Close {
@@ -247,7 +249,8 @@ impl Response {
             self.unframed = true;
         }
         let ours = self.head(head.status, head.reason, framing, server);
-        let written = self.out.with_tail(|out| wire::write_head(out, &ours, head.fields.iter()));
+        let fields = head.fields.iter().filter(|(name, _)| !named.iter().any(|one| one.eq_ignore_ascii_case(name)));
+        let written = self.out.with_tail(|out| wire::write_head(out, &ours, fields));
         if let Err(bad) = written {
             self.unframed = false;
             self.fail(500, server, None);
@@ -409,7 +412,10 @@ impl Response {
             }
             State::Waiting | State::Ended | State::Cut => {}
         }
-        complaint.or_else(|| Some(Complaint::NoSpool(self.out.take_trouble()?.to_string())))
+        complaint.or_else(|| {
+            let error = self.out.take_trouble()?;
+            Some(Complaint::NoSpool(cannot_store(bounds.directory, &error)))
+        })
     }
 
     fn end(&mut self) -> Option<Complaint> {
@@ -441,24 +447,60 @@ impl Response {
     }
 }
 
-/// The application's own Content-Length, if it set one.
-fn declared_length(fields: message::Fields<'_>) -> Result<Option<u64>, Complaint> {
-    let mut declared = None;
-    for (name, value) in fields.iter() {
-        if name.len() == 14 && name.eq_ignore_ascii_case(b"content-length") {
-            let digits = value.trim_ascii();
-            if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-                return Err(Complaint::BadLength);
+/// So many fields that Connection names are left out, as each is looked for among all others.
+const MOST_NAMED: usize = 16;
+
+/// What the application's fields say about the framing and the connection.
+#[derive(Default)]
+struct Declared<'a> {
+    length: Option<u64>,
+    /// The connection is to be closed after the response.
+    close: bool,
+    /// Fields that Connection names: they are for whoever receives them first, which is this server
+    /// (RFC 9110 7.6.1: "remove any header or trailer field(s) from the message with the same name as
+    /// the connection-option").
+    named: Vec<&'a [u8]>,
+}
+
+impl<'a> Declared<'a> {
+    fn read(fields: message::Fields<'a>) -> Result<Self, Complaint> {
+        let mut declared = Self::default();
+        for (name, value) in fields.iter() {
+            match name.len() {
+                10 if name.eq_ignore_ascii_case(b"connection") => declared.connection(value),
+                14 if name.eq_ignore_ascii_case(b"content-length") => declared.length(value)?,
+                _ => {}
             }
-            let length = std::str::from_utf8(digits).ok().and_then(|text| text.parse::<u64>().ok());
-            let length = length.ok_or(Complaint::BadLength)?;
-            if declared.is_some_and(|earlier| earlier != length) {
-                return Err(Complaint::BadLength);
+        }
+        Ok(declared)
+    }
+
+    fn connection(&mut self, value: &'a [u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if !option.is_empty()
+                && !option.eq_ignore_ascii_case(b"keep-alive")
+                && self.named.len() < MOST_NAMED
+            {
+                self.named.push(option);
             }
-            declared = Some(length);
         }
     }
-    Ok(declared)
+
+    fn length(&mut self, value: &[u8]) -> Result<(), Complaint> {
+        let digits = value.trim_ascii();
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(Complaint::BadLength);
+        }
+        let length = std::str::from_utf8(digits).ok().and_then(|text| text.parse::<u64>().ok());
+        let length = length.ok_or(Complaint::BadLength)?;
+        if self.length.is_some_and(|earlier| earlier != length) {
+            return Err(Complaint::BadLength);
+        }
+        self.length = Some(length);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

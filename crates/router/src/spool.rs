@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// An unlinked temporary file: it goes away with its last descriptor, whoever dies.
@@ -29,6 +29,27 @@ pub(crate) fn temporary_file(directory: Option<&str>) -> io::Result<File> {
         }
     }
     linked_then_unlinked(directory)
+}
+
+/// What to tell the operator when nothing can be stored: where, which setting names another place,
+/// and why.
+pub(crate) fn cannot_store(directory: Option<&str>, error: &io::Error) -> String {
+    let place = directory.map_or_else(std::env::temp_dir, PathBuf::from);
+    format!("{} (--tmp-upload-dir): {}", place.display(), why(error))
+}
+
+/// The same of a memory file.
+pub(crate) fn cannot_hold(error: &io::Error) -> String {
+    format!("a memory file (memfd): {}", why(error))
+}
+
+fn why(error: &io::Error) -> String {
+    let limit = match error.raw_os_error() {
+        Some(libc::EFBIG) => ", larger than RLIMIT_FSIZE allows (ulimit -f)",
+        Some(libc::EMFILE) => ", RLIMIT_NOFILE allows no more (ulimit -n)",
+        _ => "",
+    };
+    format!("{error}{limit}")
 }
 
 fn linked_then_unlinked(directory: &Path) -> io::Result<File> {

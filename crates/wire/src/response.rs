@@ -218,7 +218,8 @@ where
 }
 
 /// Fields that concern this connection or the framing (RFC 9110 7.6.1), so that they are not the
-/// application's to set.
+/// application's to set; and one that belongs to requests alone (11.7.2). Proxy-Authenticate may be
+/// sent by an application that is a proxy (11.7.1).
 fn is_servers_own(name: &[u8]) -> bool {
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
     match name.len() {
@@ -228,7 +229,6 @@ fn is_servers_own(name: &[u8]) -> bool {
         14 => is(b"content-length"),
         16 => is(b"proxy-connection"),
         17 => is(b"transfer-encoding"),
-        18 => is(b"proxy-authenticate"),
         19 => is(b"proxy-authorization"),
         _ => false,
     }

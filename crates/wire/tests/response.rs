@@ -76,7 +76,6 @@ fn fields_of_the_connection_are_not_the_applications() {
     let own = [
         ("Connection", "close"),
         ("keep-alive", "timeout=5"),
-        ("Proxy-Authenticate", "Basic"),
         ("Proxy-Authorization", "x"),
         ("Proxy-Connection", "keep-alive"),
         ("TE", "trailers"),

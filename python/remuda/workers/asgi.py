@@ -201,6 +201,7 @@ class AsgiWorker(LoopWorker):
             call_soon=self.loop.call_soon,
             on_error=self.report,
             on_left=self.report_left,
+            on_notice=self.notice,
             root_path=self.config.root_path or os.environ.get("SCRIPT_NAME", ""),
             state=self.lifespan.state,
         )

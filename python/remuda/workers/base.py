@@ -7,7 +7,7 @@ import signal
 import sys
 from functools import partial
 
-from .. import _native, app, process
+from .. import _native, app, process, stdlog
 from ..errors import OtherClassError, RemudaError, WorkerBootError
 
 TYPE_CHECKING = False
@@ -128,6 +128,7 @@ class Worker:
         import faulthandler
 
         process.set_title(f"worker [{self.config.proc_name or self.config.app}]")
+        stdlog.attach(self.log)
         self.channel = _native.Channel(self._files)
         for number, handler in {
             signal.SIGTERM: self._handle_term,
@@ -158,6 +159,8 @@ class Worker:
         needed = config.worker_class_for(self.application.kind)
         if needed != config.worker_class_for():
             raise OtherClassError(str(needed))
+        if (doubt := app.doubt(self.application, config)) is not None:
+            self.log.warning("%s", doubt)
         self.gateway = self.make_gateway()
 
     def make_gateway(self) -> _native.Wsgi:
@@ -177,6 +180,7 @@ class Worker:
             self.channel,
             errors=errors,
             on_error=self.report,
+            on_notice=self.notice,
             multithread=type(self).slots(config) > 1,
             multiprocess=config.workers > 1,
             # The variable as in gunicorn, where it is also used by programs around it.
@@ -198,6 +202,10 @@ class Worker:
         """The gateway says what went wrong with a request."""
         if not self._quitting:
             self.log.error(message, exc_info=error)
+
+    def notice(self, message: str) -> None:
+        """The gateway mends something of the application's, and says so once."""
+        self.log.warning("%s", message)
 
     def _exit(self) -> None:
         if self.config.worker_exit:

@@ -37,8 +37,8 @@ class TornadoWorker(LoopWorker):
 
     def make_gateway(self) -> Any:
         """The calling convention for the application."""
-        if self.application.kind == "wsgi":
-            self._bodies = _native.Gather(self.channel, self.config.tmp_upload_dir, self.report)
+        if self.application.kind != "tornado":
+            self._bodies = _native.Gather(self.channel, self.config.upload_dir, self.report)
             return super().make_gateway()
         from .tornado_http import Server
 
@@ -50,6 +50,7 @@ class TornadoWorker(LoopWorker):
             call_soon=self.loop.call_soon,
             on_error=self.report,
             on_left=self.report_left,
+            on_notice=self.notice,
         )
 
     def take(self) -> bool:

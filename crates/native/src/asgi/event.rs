@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use super::outgoing::MAX_HEAD;
+use crate::notices::{Notices, Verdict, judge};
 
 /// Header fields that were checked: name and value.
 pub(super) type Field = (Vec<u8>, Vec<u8>);
@@ -37,16 +38,21 @@ pub(super) fn is_set(message: &Bound<'_, PyDict>, key: &Bound<'_, PyString>) -> 
 }
 
 /// Encode the `HEAD` message of an `http.response.start`.
-pub(super) fn encode_head(id: u64, message: &Bound<'_, PyDict>) -> PyResult<Vec<u8>> {
+pub(super) fn encode_head(id: u64, message: &Bound<'_, PyDict>, notices: &Notices) -> PyResult<Vec<u8>> {
     let py = message.py();
     let status = message
         .get_item(intern!(py, "status"))?
         .ok_or_else(|| PyValueError::new_err("http.response.start: there is no status"))?;
-    // An interim response cannot be the response.
-    let code = status.extract::<u16>().ok().filter(|code| (200..1000).contains(code)).ok_or_else(|| {
+    let code = status.extract::<u16>().ok().filter(|code| (100..1000).contains(code)).ok_or_else(|| {
         let status = status.repr().map_or_else(|_| kind_of(&status), |repr| repr.to_string());
         PyValueError::new_err(format!("http.response.start: status must be from 200 to 999, not {status}"))
     })?;
+    if code < 200 {
+        return Err(PyValueError::new_err(format!(
+            "http.response.start: {code} is an interim status, which cannot be that of the response{}",
+            if code == 103 { ": early hints are sent with http.response.early_hint" } else { "" }
+        )));
+    }
     // No part of ASGI: Tornado's handlers can set one.
     let reason = match get(message, intern!(py, "reason"))? {
         Some(reason) => Some(bytes_of("http.response.start: reason", &reason)?),
@@ -63,6 +69,10 @@ pub(super) fn encode_head(id: u64, message: &Bound<'_, PyDict>) -> PyResult<Vec<
         && !headers.is_none()
     {
         each_header("http.response.start", &headers, |name, value| {
+            if let Verdict::LeaveOut(notice) = judge(name, value, true) {
+                notices.once(py, notice);
+                return Ok(());
+            }
             writer.push(name, value).map_err(too_long)
         })?;
     }
@@ -170,15 +180,18 @@ fn each_header(
         let items: Option<Vec<Bound<'_, PyAny>>> =
             header.try_iter().ok().and_then(|items| items.collect::<PyResult<Vec<_>>>().ok());
         let Some([name, value]) = items.as_deref() else {
+            // The value is not shown, here and below: it may be a secret, and the message ends in a log.
             return Err(PyTypeError::new_err(format!(
                 "{event}: a header must be a pair of bytes, not {}",
-                header.repr().map_or_else(|_| kind_of(&header), |repr| repr.to_string())
+                items.map_or_else(|| kind_of(&header), |items| format!("{} of {}", kind_of(&header), items.len()))
             )));
         };
         let name = bytes_of(&format!("{event}: a header's name"), name)?;
-        let value = bytes_of(&format!("{event}: a header's value"), value)?;
         let py = headers.py();
-        let (name, value) = (name.bind(py).as_bytes(), value.bind(py).as_bytes().trim_ascii());
+        let name = name.bind(py).as_bytes();
+        let shown = String::from_utf8_lossy(name);
+        let value = bytes_of(&format!("{event}: the value of {shown:?}"), value)?;
+        let value = value.bind(py).as_bytes().trim_ascii();
         check(event, name, value)?;
         found(name, value)?;
     }

@@ -373,7 +373,7 @@ impl Exchange {
         if this.has_left() {
             return Ok(gateway.sent(py));
         }
-        let head = event::encode_head(this.ticket.id, message)?;
+        let head = event::encode_head(this.ticket.id, message, gateway.notices())?;
         let has_trailers = event::is_set(message, intern!(py, "trailers"))?;
         let mut state = this.state();
         match state.phase {

@@ -27,6 +27,7 @@ use pyo3::types::PyDict;
 
 use crate::channel::Channel;
 use crate::inbox::Incoming;
+use crate::notices::Notices;
 use crate::outbox::Ticket;
 use crate::room::locked;
 pub use awaited::{Awaited, Sent};
@@ -50,6 +51,7 @@ pub struct Asgi {
     call_soon: Py<PyAny>,
     on_error: Py<PyAny>,
     on_left: Py<PyAny>,
+    notices: Notices,
     sent: Py<Sent>,
     /// The requests that are served, by their ids.
     exchanges: Mutex<HashMap<u64, Py<Exchange>>>,
@@ -68,9 +70,10 @@ pub struct Asgi {
 impl Asgi {
     /// `serve(scope, exchange)` makes the coroutine that serves a request, and must say at its end
     /// how the application ended: `exchange.returned()`, `failed(error)` or `cancelled()`.
-    /// `on_error(message, error)` logs a fault, `on_left` one that came of a client that had left.
+    /// `on_error(message, error)` logs a fault, `on_left` one that came of a client that had left,
+    /// `on_notice(message)` what is said once.
     #[new]
-    #[pyo3(signature = (channel, *, serve, create_task, create_future, call_soon, on_error, on_left, root_path="", state=None))]
+    #[pyo3(signature = (channel, *, serve, create_task, create_future, call_soon, on_error, on_left, on_notice=None, root_path="", state=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -81,6 +84,7 @@ impl Asgi {
         call_soon: Py<PyAny>,
         on_error: Py<PyAny>,
         on_left: Py<PyAny>,
+        on_notice: Option<Py<PyAny>>,
         root_path: &str,
         state: Option<Py<PyDict>>,
     ) -> PyResult<Self> {
@@ -95,6 +99,7 @@ impl Asgi {
             call_soon,
             on_error,
             on_left,
+            notices: Notices::new(on_notice),
             sent: Py::new(py, Sent)?,
             exchanges: Mutex::new(HashMap::new()),
             stuck: Mutex::new(Vec::new()),
@@ -114,6 +119,7 @@ impl Asgi {
         visit.call(&self.call_soon)?;
         visit.call(&self.on_error)?;
         visit.call(&self.on_left)?;
+        self.notices.traverse(&visit)?;
         visit.call(&self.state)?;
         if let Ok(stuck) = self.stuck.try_lock() {
             for exchange in &*stuck {
@@ -263,6 +269,10 @@ impl Asgi {
             this.channel.get().deliver_wake();
         }
         Ok(())
+    }
+
+    fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     fn channel(&self) -> &Py<Channel> {

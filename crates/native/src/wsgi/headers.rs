@@ -1,10 +1,11 @@
 //! What `start_response` is given: checked, and encoded for the router.
 
 use ::channel::message::{FieldsWriter, Head, TooLong};
-use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
+use crate::notices::{Notice, Notices, Verdict, judge};
 use crate::text::latin1_bytes;
 
 pub(super) fn kind_of(object: &Bound<'_, PyAny>) -> String {
@@ -31,8 +32,13 @@ pub(super) fn status_line<'a>(status: &'a Bound<'_, PyAny>) -> PyResult<(u16, &'
     let code = digits
         .iter()
         .try_fold(0_u16, |code, digit| digit.is_ascii_digit().then(|| code * 10 + u16::from(*digit - b'0')));
-    // An interim response cannot be the response.
-    let code = code.filter(|code| *code >= 200).ok_or_else(wrong)?;
+    let code = code.ok_or_else(wrong)?;
+    if code < 200 {
+        return Err(PyValueError::new_err(format!(
+            "start_response: {code} is an interim status, which cannot be that of the response{}",
+            if code == 103 { ": early hints are sent with wsgi.early_hints" } else { "" }
+        )));
+    }
     let reason = match reason.split_first() {
         None => reason,
         Some((b' ', reason)) => reason,
@@ -55,47 +61,85 @@ const fn is_token(byte: u8) -> bool {
         | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
 }
 
-/// RFC 2616, 13.5.1, as PEP 3333 ("Other HTTP Features") forbids them to applications.
-fn is_hop_by_hop(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 8] = [
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailers",
-        b"transfer-encoding",
-        b"upgrade",
-    ];
-    NAMES.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+/// Check the headers and add them to a message. Returns the Content-Length, if they name one.
+pub(super) fn encode_headers(
+    out: &mut Vec<u8>,
+    headers: &Bound<'_, PyAny>,
+    notices: &Notices,
+) -> PyResult<Option<u64>> {
+    let mut fields = Fields { length: None, writer: FieldsWriter::new(out), notices };
+    if let Ok(list) = headers.cast::<PyList>() {
+        for header in list.iter() {
+            fields.add(&header)?;
+        }
+    } else {
+        // Other servers take whatever can be iterated, and applications rely on it. Not what gives
+        // letters, numbers or names: that is a mistake.
+        let py = headers.py();
+        let is_wrong = headers.is_instance_of::<PyString>()
+            || headers.is_instance_of::<PyBytes>()
+            || headers.is_instance_of::<PyDict>();
+        let items = if is_wrong { None } else { headers.try_iter().ok() };
+        let items = items.ok_or_else(|| {
+            let kind = kind_of(headers);
+            PyTypeError::new_err(format!("start_response: headers must be a list of tuples, not {kind}"))
+        })?;
+        notices.once(py, Notice::Headers);
+        for header in items {
+            fields.add(&header?)?;
+        }
+    }
+    let Fields { length, writer, .. } = fields;
+    writer.finish().map_err(too_long)?;
+    Ok(length)
 }
 
-/// Check the headers and add them to a message. Returns the Content-Length, if they name one.
-pub(super) fn encode_headers(out: &mut Vec<u8>, headers: &Bound<'_, PyList>) -> PyResult<Option<u64>> {
-    let mut length = None;
-    let mut writer = FieldsWriter::new(out);
-    for header in headers.iter() {
-        let wrong = || {
-            PyTypeError::new_err(format!(
-                "start_response: a header must be a tuple of two str, not {}",
-                header.repr().map_or_else(|_| kind_of(&header), |repr| repr.to_string())
-            ))
-        };
-        let pair = header.cast::<PyTuple>().map_err(|_| wrong())?;
-        if pair.len() != 2 {
-            return Err(wrong());
+/// The headers that have been added.
+struct Fields<'a> {
+    length: Option<u64>,
+    writer: FieldsWriter<'a>,
+    notices: &'a Notices,
+}
+
+impl Fields<'_> {
+    fn add(&mut self, header: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Ok(pair) = header.cast::<PyTuple>() {
+            if pair.len() == 2 {
+                return self.add_pair(&*pair.get_borrowed_item(0)?, &*pair.get_borrowed_item(1)?);
+            }
+        } else if let Ok(pair) = header.cast::<PyList>()
+            && pair.len() == 2
+        {
+            self.notices.once(header.py(), Notice::Pair);
+            return self.add_pair(&pair.get_item(0)?, &pair.get_item(1)?);
         }
-        let (name_item, value_item) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
-        let name_text = name_item.cast::<PyString>().map_err(|_| wrong())?;
-        let name_text: &Bound<'_, PyString> = &name_text;
-        let value_text = value_item.cast::<PyString>().map_err(|_| wrong())?;
-        let value_text: &Bound<'_, PyString> = &value_text;
+        let kind = kind_of(header);
+        let what = match header.len() {
+            Ok(len) if !header.is_instance_of::<PyString>() => format!("{kind} of {len}"),
+            _ => kind,
+        };
+        Err(PyTypeError::new_err(format!("start_response: a header must be a tuple of two str, not {what}")))
+    }
+
+    fn add_pair(&mut self, name_item: &Bound<'_, PyAny>, value_item: &Bound<'_, PyAny>) -> PyResult<()> {
+        let name_text = name_item.cast::<PyString>().map_err(|_| {
+            PyTypeError::new_err(format!(
+                "start_response: a header's name must be a str, not {}",
+                kind_of(name_item)
+            ))
+        })?;
         let bad_name = || PyValueError::new_err(format!("start_response: {name_text:?} is no header name"));
         let name = latin1_bytes(name_text).ok_or_else(bad_name)?;
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad_name());
         }
         // The value is not shown: it may be a secret, and the message ends in a log.
+        let value_text = value_item.cast::<PyString>().map_err(|_| {
+            PyTypeError::new_err(format!(
+                "start_response: the value of {name_text} must be a str, not {}",
+                kind_of(value_item)
+            ))
+        })?;
         let value = latin1_bytes(value_text).ok_or_else(|| {
             PyValueError::new_err(format!("start_response: the value of {name_text} is not Latin-1"))
         })?;
@@ -104,18 +148,16 @@ pub(super) fn encode_headers(out: &mut Vec<u8>, headers: &Bound<'_, PyList>) -> 
                 "start_response: the value of {name_text} has a control character in it"
             )));
         }
-        if is_hop_by_hop(name) {
-            return Err(PyAssertionError::new_err(format!(
-                "start_response: {name_text} is a hop-by-hop header, which is the server's to set"
-            )));
+        let value = value.trim_ascii();
+        if let Verdict::LeaveOut(notice) = judge(name, value, false) {
+            self.notices.once(name_item.py(), notice);
+            return Ok(());
         }
         if name.eq_ignore_ascii_case(b"content-length") {
-            length = digits(value.trim_ascii());
+            self.length = digits(value);
         }
-        writer.push(name, value.trim_ascii()).map_err(too_long)?;
+        self.writer.push(name, value).map_err(too_long)
     }
-    writer.finish().map_err(too_long)?;
-    Ok(length)
 }
 
 /// A number of digits only. Anything else is left to the router, which refuses it.

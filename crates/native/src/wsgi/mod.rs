@@ -6,7 +6,7 @@ mod headers;
 mod input;
 mod response;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use ::channel::message::{DONE, Payload};
 use pyo3::exceptions::PyTypeError;
@@ -18,6 +18,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::channel::Channel;
 use crate::errors::{ClientGone, SendError, is_exit};
+use crate::notices::Notices;
 use crate::request::Request;
 use crate::room::locked;
 use crate::text::latin1_bytes;
@@ -40,8 +41,8 @@ struct Kit {
 }
 
 impl Kit {
-    fn new(py: Python<'_>, channel: &Py<Channel>) -> PyResult<Self> {
-        let response = Bound::new(py, Response::new(channel.clone_ref(py)))?;
+    fn new(py: Python<'_>, channel: &Py<Channel>, notices: &Arc<Notices>) -> PyResult<Self> {
+        let response = Bound::new(py, Response::new(channel.clone_ref(py), notices.clone()))?;
         Ok(Self {
             start_response: response.getattr(intern!(py, "start_response"))?.unbind(),
             early_hints: response.getattr(intern!(py, "early_hints"))?.unbind(),
@@ -69,6 +70,7 @@ pub struct Wsgi {
     constant: Py<PyDict>,
     root_path: Vec<u8>,
     on_error: Py<PyAny>,
+    notices: Arc<Notices>,
     on_request: Option<Py<PyAny>>,
     on_response: Option<Py<PyAny>>,
     wrap_input: Option<Py<PyAny>>,
@@ -88,7 +90,7 @@ enum End {
 impl Wsgi {
     #[new]
     #[pyo3(signature = (
-        application, channel, *, errors, on_error, multithread=false, multiprocess=false, root_path="",
+        application, channel, *, errors, on_error, on_notice=None, multithread=false, multiprocess=false, root_path="",
         on_request=None, on_response=None, wrap_input=None,
     ))]
     #[allow(clippy::too_many_arguments)]
@@ -98,6 +100,7 @@ impl Wsgi {
         channel: Py<Channel>,
         errors: &Bound<'_, PyAny>,
         on_error: Py<PyAny>,
+        on_notice: Option<Py<PyAny>>,
         multithread: bool,
         multiprocess: bool,
         root_path: &str,
@@ -125,6 +128,7 @@ impl Wsgi {
             constant: constant.unbind(),
             root_path,
             on_error,
+            notices: Arc::new(Notices::new(on_notice)),
             on_request,
             on_response,
             wrap_input,
@@ -137,6 +141,7 @@ impl Wsgi {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.application)?;
         visit.call(&self.on_error)?;
+        self.notices.traverse(&visit)?;
         visit.call(&self.constant)?;
         visit.call(&self.channel)?;
         if let Ok(kits) = self.kits.try_lock() {
@@ -161,7 +166,7 @@ impl Wsgi {
         let spare = locked(&self.kits).pop();
         let kit = match spare {
             Some(kit) => kit,
-            None => Kit::new(py, &self.channel)?,
+            None => Kit::new(py, &self.channel, &self.notices)?,
         };
         let served = self.answer(py, request, &kit);
         kit.response.get().close();
@@ -399,7 +404,10 @@ fn not_iterable(py: Python<'_>, result: &Bound<'_, PyAny>, error: PyErr) -> PyEr
         return error;
     }
     let kind = kind_of(result);
-    let clear = PyTypeError::new_err(format!("the application returned {kind}, not an iterable of bytes"));
+    // What is called as WSGI and is ASGI.
+    let hint = if kind == "coroutine" { ": an async application needs worker class asgi (-k asgi)" } else { "" };
+    let clear =
+        PyTypeError::new_err(format!("the application returned {kind}, not an iterable of bytes{hint}"));
     clear.set_cause(py, Some(error));
     clear
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ::channel::message::{self, DONE, END, FieldsWriter, FileBody, Head, STREAM, Section};
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
@@ -13,6 +13,7 @@ use pyo3::types::{PyBytes, PyList, PyString};
 use super::headers::{encode_headers, kind_of, status_line, too_long, with_length};
 use crate::channel::Channel;
 use crate::errors::SendError;
+use crate::notices::Notices;
 use crate::outbox::{Frame, Ticket, Wake};
 use crate::room::locked;
 use crate::text::latin1;
@@ -48,6 +49,7 @@ struct State {
 #[pyclass(frozen, module = "remuda._native")]
 pub struct Response {
     channel: Py<Channel>,
+    notices: Arc<Notices>,
     state: Mutex<State>,
 }
 
@@ -132,17 +134,13 @@ impl Response {
             }
         }
         let (code, reason) = status_line(status)?;
-        let headers = response_headers.cast::<PyList>().map_err(|_| {
-            let kind = kind_of(response_headers);
-            PyTypeError::new_err(format!("start_response: headers must be a list of tuples, not {kind}"))
-        })?;
         let mut state = this.state();
         let Some(ticket) = state.ticket else { return Err(late("start_response")) };
         let mut head = std::mem::take(&mut state.head);
         drop(state);
         let encoded = Head::start(&mut head, ticket.id, code, reason)
             .map_err(too_long)
-            .and_then(|()| encode_headers(&mut head, headers));
+            .and_then(|()| encode_headers(&mut head, response_headers, &this.notices));
         let mut state = this.state();
         state.head = head;
         // What was refused leaves no head behind, also none of an earlier call.
@@ -163,10 +161,9 @@ impl Response {
             }
             ticket
         };
-        let headers = PyList::new(py, headers.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
         let mut out = Vec::new();
         Section::start(&mut out, ticket.id, 103);
-        encode_headers(&mut out, &headers)?;
+        encode_headers(&mut out, headers, &self.notices)?;
         let frame =
             Frame { kind: message::INTERIM, parts: &[&out], obeys_flow: true, file: None, wake: Wake::Now };
         Ok(self.channel.get().send(py, &ticket, &frame)?)
@@ -199,7 +196,7 @@ fn reraised(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 }
 
 impl Response {
-    pub(super) fn new(channel: Py<Channel>) -> Self {
+    pub(super) fn new(channel: Py<Channel>, notices: Arc<Notices>) -> Self {
         let state = State {
             ticket: None,
             version: 0,
@@ -212,7 +209,7 @@ impl Response {
             ended_at: 0,
             excess: false,
         };
-        Self { channel, state: Mutex::new(state) }
+        Self { channel, notices, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -9,7 +9,7 @@ use super::ending::End;
 use super::{BODY_ROOM, Connection};
 use crate::pace::Pace;
 use crate::response::Wanted;
-use crate::spool::{Gathered, Spool};
+use crate::spool::{Gathered, Spool, cannot_hold, cannot_store};
 use crate::trust::{Scheme, Verdict};
 use crate::worker::MAX_MESSAGE;
 
@@ -99,7 +99,8 @@ impl Connection {
                 let step = reader.read(unread, &settings.limits)?;
                 let data = unread.get(step.data.clone()).unwrap_or_default();
                 if let Err(error) = spool.push(data, options.request_buffer, directory) {
-                    self.router.log.error(format_args!("a request body cannot be stored: {error}"));
+                    let why = cannot_store(directory, &error);
+                    self.router.log.error(format_args!("a request body cannot be stored in {why}"));
                     return Err(End::Refused(507, "no room to store the body"));
                 }
                 self.at += step.consumed;
@@ -125,7 +126,8 @@ impl Connection {
                 *self.exchange.file.borrow_mut() = Some(file);
             }
             Err(error) => {
-                self.router.log.error(format_args!("a request body cannot be stored: {error}"));
+                let why = cannot_hold(&error);
+                self.router.log.error(format_args!("a request body cannot be stored in {why}"));
                 return Err(End::Refused(507, "no room to store the body"));
             }
         }

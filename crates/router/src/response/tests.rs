@@ -244,9 +244,43 @@ fn a_head_that_cannot_be_sent_is_a_500() {
 #[test]
 fn what_belongs_to_the_connection_is_not_the_applications() {
     let mut response = response(GET);
-    let fields = [("Transfer-Encoding", "gzip"), ("Connection", "close"), ("Keep-Alive", "1"), ("X", "y")];
+    let fields = [("Transfer-Encoding", "gzip"), ("Connection", "keep-alive"), ("Keep-Alive", "1"), ("X", "y")];
     on_head(&mut response, 200, &fields, b"", END);
     assert_eq!(text(&mut response), ours("200 OK", "keep-alive") + "Content-Length: 0\r\nX: y\r\n\r\n");
+    assert!(response.keeps_alive());
+}
+
+#[test]
+fn a_transfer_encoding_of_the_application_does_not_touch_its_length() {
+    let mut response = response(GET);
+    let fields = [("Transfer-Encoding", "chunked"), ("Content-Length", "1")];
+    on_head(&mut response, 200, &fields, b"x", END);
+    assert_eq!(text(&mut response), ours("200 OK", "keep-alive") + "Content-Length: 1\r\n\r\nx");
+}
+
+#[test]
+fn an_application_may_close_the_connection() {
+    for value in ["close", "Close", "keep-alive, close", " , close"] {
+        let mut response = response(GET);
+        on_head(&mut response, 200, &[("Connection", value), ("X", "y")], b"x", END);
+        assert_eq!(text(&mut response), ours("200 OK", "close") + "Content-Length: 1\r\nX: y\r\n\r\nx");
+        assert!(response.is_over() && !response.is_cut() && !response.keeps_alive(), "{value}");
+    }
+}
+
+#[test]
+fn fields_that_connection_names_end_here() {
+    let mut response = response(GET);
+    let fields = [("X-Hop", "1"), ("connection", "x-hop, Upgrade"), ("Upgrade", "h2c"), ("X-HOP", "2"), ("X", "y")];
+    on_head(&mut response, 200, &fields, b"", END);
+    assert_eq!(text(&mut response), ours("200 OK", "keep-alive") + "Content-Length: 0\r\nX: y\r\n\r\n");
+}
+
+#[test]
+fn a_proxy_may_ask_for_authentication() {
+    let mut response = response(GET);
+    on_head(&mut response, 407, &[("Proxy-Authenticate", "Basic")], b"", END);
+    assert!(text(&mut response).contains("\r\nProxy-Authenticate: Basic\r\n"));
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn a_response_is_served_from_memory_when_nothing_can_be_spooled() {
     eventually("it may go on", || worker.flow(asked.id) & PAUSED == 0);
     worker.body(asked.id, b"", ALL);
     assert_eq!(reading.join().unwrap().body.len(), sent);
-    assert!(house.errors().contains("GET /slow: the response cannot be spooled"));
+    assert!(house.errors().contains("GET /slow: the response cannot be spooled, so its worker waits for the client: /nonexistent/remuda (--tmp-upload-dir): "));
 }
 
 #[test]
