@@ -8,7 +8,8 @@ Run as a program it is a server: `standin.py DIRECTORY [ARGUMENTS of remuda]`. I
   `{"exit": CODE}`, `{"hang": true}` to stop reading, `{"hang_up": true}` to close the control
   socket;
 * `worker` says what workers do when they boot: a word of `BOOTS`, read at each boot;
-* `no_descriptors`, when it exists, lets no channel be made;
+* `no_descriptors`, when it exists, lets no channel be made, and `no_processes` no process;
+* `oom_kills` is the kernel's count of those that it killed for want of memory;
 * `slow_stop`, when it exists, keeps the router from saying `stopped`.
 
 A worker says that it is ready over the channel's descriptors socket, and is told to stop there.
@@ -37,6 +38,7 @@ from remuda.arbiter import Arbiter
 from remuda.children import Child
 from remuda.errors import AppLoadError, RemudaError, WorkerBootError
 from remuda.machinery import Machinery
+from remuda.oom import OomKills
 from remuda.workers import WorkerClass
 
 BOOTS = ("ready", "exit3", "exit4", "raise", "abort", "sleep", "die_after_ready")
@@ -65,6 +67,17 @@ class StandIn(Machinery):
             tuple(one.detach() for one, _ in pairs),
             tuple(other.detach() for _, other in pairs),
         )
+
+    def knows_class(self, config: configuration.Config) -> bool:
+        return True
+
+    def fork(self) -> int:
+        if (self.directory / "no_processes").exists():
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return super().fork()
+
+    def oom_kills(self) -> OomKills:
+        return OomKills([str(self.directory / "oom_kills")])
 
     def preload(self, config: configuration.Config) -> str:
         if config.app == "missing:app":

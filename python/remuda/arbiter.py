@@ -11,12 +11,14 @@ import gc
 import os
 import select
 import signal
+import socket
 import time
 
 from . import __version__, birth, listeners, process, reload, signals, stdlog
-from .backoff import Backoff
+from .backoff import Retry
 from .children import Child, Children, State
-from .errors import AppLoadError, OtherClassError, RemudaError, WorkerBootError
+from .deaths import Deaths
+from .errors import AppLoadError, RemudaError, WorkerBootError
 from .hooks import Server
 from .listeners import Listeners
 from .log import Log
@@ -52,7 +54,10 @@ class Arbiter(Server):
         self.pid = os.getpid()
         self.signals = signals.Signals()
         self.children = Children(config.workers)
-        self.router = Router(self.machinery.route, self.log)
+        self.deaths = Deaths()
+        self.forking = Retry()
+        self.oom_kills = self.machinery.oom_kills()
+        self.router = Router(self.machinery.route, self.log, self.machinery.fork)
         self.listeners = Listeners()
         self.pidfile: PidFile | None = None
         self.shutdown: Shutdown | None = None
@@ -76,6 +81,7 @@ class Arbiter(Server):
             "retired": self._retired,
             "hung": self._hung,
             "broken": self._broken,
+            "lost": self._lost,
         }
 
     # The loop
@@ -126,7 +132,8 @@ class Arbiter(Server):
         self.signals.install([*self._on_signal, signal.SIGCHLD])
         self.listeners = listeners.listen(config, log, environ=os.environ, pause=self._pause)
         log.info("Listening at: %s (%s)", self.listeners, self.pid)
-        log.info("Using worker: %s", _worker_name(config))
+        if self.machinery.knows_class(config):
+            log.info("Using worker: %s", _worker_name(config))
         self.hook("when_ready", self, strict=True)
         self.name_itself()
         process.raise_descriptor_limit()
@@ -151,6 +158,8 @@ class Arbiter(Server):
         # Messages before deaths: a worker may have said something before it died.
         for message in self.router.receive():
             self._hear(message)
+        for child in self.children:
+            birth.hear(child)
         for number in self.signals.take():
             self._handle(number)
         # At each turn: a full pipe may have lost a SIGCHLD.
@@ -159,15 +168,22 @@ class Arbiter(Server):
 
     def _wait(self, now: float) -> None:
         """Until something happens or is due."""
-        times = [self.children.next_event(now), self.router.next_event(now)]
+        times = [self.children.next_event(now), self.deaths.due]
         if self.shutdown is not None:
-            times = [self.children.next_event(now), self.shutdown.next_event()]
+            times.append(self.shutdown.next_event())
+        elif (when := self.router.next_event(now)) is not None:
+            times.append(when if self.router.pid else max(when, self.forking.not_before))
+        if self._may_not(now):
+            times.append(self.forking.not_before)
         due = min((when for when in times if when is not None), default=None)
         poll = select.poll()
         poll.register(self.signals.fileno(), select.POLLIN)
         control = self.router.fileno()
         if control is not None:
             poll.register(control, select.POLLIN | (select.POLLOUT if self.router.waiting else 0))
+        for child in self.children:
+            if child.link is not None and child.kind is None:
+                poll.register(child.link, select.POLLIN)
         # Rounded up: else it would wake up just before it is due, again and again.
         timeout = None if due is None else max(0, int((due - now) * 1000) + 1)
         for fd, events in poll.poll(timeout):
@@ -191,6 +207,9 @@ class Arbiter(Server):
 
     def _act(self, now: float) -> None:
         """Whatever is due."""
+        self.oom_kills.look(now)
+        if (line := self.deaths.line(now)) is not None:
+            self.log.error("%s", line)
         self._look_after_router(now)
         for child in self.children.overdue(now):
             self._overdue(child, now)
@@ -202,8 +221,12 @@ class Arbiter(Server):
         if self.shutdown is None or self.shutdown.serving:
             for child in self.children.surplus():
                 self.retire(child, self.config.graceful_timeout, now)
+            for child in self.children:
+                waits = child.kind is not None and child.link is not None
+                if waits and child.state is State.BOOTING and not self._may_not(now):
+                    self._give_class(child, now)
             for generation in self.children.missing(now):
-                if not self._spawn(generation, now):
+                if self._may_not(now) or not self._spawn(generation, now):
                     break
 
     # Signals
@@ -324,6 +347,16 @@ class Arbiter(Server):
             now = time.monotonic()
             self._doom(child, now, now)
 
+    def _lost(self, message: dict[str, Any]) -> None:
+        what = str(message.get("what"))
+        if self.deaths.lost(what):
+            self.log.error(
+                "Worker (pid:%s) %s while it served %s",
+                message.get("pid"),
+                message.get("why"),
+                what,
+            )
+
     def _child(self, message: dict[str, Any]) -> Child | None:
         """The worker that a message is about. None when it has been reaped since."""
         number = message.get("id")
@@ -338,28 +371,27 @@ class Arbiter(Server):
             router.kill()
         if router.pid is not None or self.shutdown is not None or now < router.backoff.not_before:
             return
+        if self._may_not(now):
+            return
         try:
             # It is given the listening sockets, and closes those: a copy that it inherits would
             # stay open and shake hands with clients that nobody accepts.
             router.fork(self.config, self.signals, [self.log.fileno()], now)
         except OSError as error:
-            self.log.error("Cannot fork a router: %s", error.strerror)
-            router.backoff.failed(now, now)
+            self._cannot("fork a router", error, now)
             return
+        self._could()
         self.tell_options()
         self.tell_listeners()
         for child in self.children:
-            if child.state is not State.DYING:
+            if child.state is not State.DYING and child.ends:
                 self._tell_worker(child)
             if child.state is State.RETIRING:
                 router.send({"type": "retire", "id": child.id})
 
     def tell_options(self) -> None:
         """Tell the router what it must know of the configuration."""
-        worker = self.machinery.worker_class(self.config)
-        options = self.config.router_options()
-        options.update(streams=worker.streams, evented=worker.evented)
-        self.router.send({"type": "options", **options})
+        self.router.send({"type": "options", **self.config.router_options()})
 
     def tell_listeners(self) -> None:
         """Give the router the sockets to serve."""
@@ -374,6 +406,8 @@ class Arbiter(Server):
                 "pid": child.pid,
                 "slots": child.slots,
                 "max_requests": child.max_requests,
+                "streams": child.streams,
+                "evented": child.evented,
             },
             child.ends,
         )
@@ -403,13 +437,15 @@ class Arbiter(Server):
         config, log = (trial.config, trial.log) if trial else (self.config, self.log)
         child = self.children.born(generation, now, self._boot_deadline(config, now))
         child.cfg, child.log = config, log
-        child.slots = self.machinery.worker_class(config).slots
         if config.max_requests:
             jitter = int.from_bytes(os.urandom(4), "big") % (config.max_requests_jitter + 1)
             child.max_requests = config.max_requests + jitter
         self.hook("pre_fork", self, child)
         try:
-            child.ends, files = self.machinery.channel(child.slots)
+            if self.machinery.knows_class(config):
+                files = self._make_channel(child)
+            else:
+                child.link, files = birth.link()
         except OSError as error:
             why = process.shortage(error)
             if error.errno in process.LASTING and not self.children.ever_ready:
@@ -420,23 +456,86 @@ class Arbiter(Server):
         birth.flush()
         mask = signals.block()
         try:
-            pid = os.fork()
+            pid = self.machinery.fork()
             if pid == 0:
                 birth.be_worker(self, child, files, mask)
         except OSError as error:
-            birth.close(child.ends)
+            birth.forget(child)
             self._cannot_fork(child, error, now)
             return False
         finally:
             signals.restore(mask)
             birth.close(files)
+        self._could()
         self.children.forked(child, pid)
-        self._tell_worker(child)
+        if child.ends:
+            self._tell_worker(child)
         return True
 
+    def _make_channel(self, child: Child) -> tuple[int, ...]:
+        """Make a channel for a worker of the class that its configuration says: the worker's end.
+
+        Raises OSError when there is no memory or no descriptor to be had.
+        """
+        worker = self.machinery.worker_class(child.cfg)
+        child.slots, child.streams, child.evented = worker.slots, worker.streams, worker.evented
+        child.ends, files = self.machinery.channel(child.slots)
+        return files
+
+    def _give_class(self, child: Child, now: float) -> None:
+        """A worker has loaded the application and says what that is: have it go on with the class
+        that this needs. The first of a generation decides for all."""
+        trial = self.reloading if child.generation == self.children.trial else None
+        config = trial.config if trial else self.config
+        try:
+            needed = config.worker_class_for(child.kind)
+            if not config.is_class_chosen:
+                config = config.run_by(needed)
+                self.machinery.worker_class(config)
+        except RemudaError as error:
+            self.log.error("%s", error)
+            self._doom(child, now, now)
+            return
+        child.cfg = config
+        try:
+            files = self._make_channel(child)
+        except OSError as error:
+            self._cannot("make a channel", error, now)
+            return
+        self._could()
+        if trial and trial.config is not config:
+            trial.config = config
+        elif not trial and self.config is not config:
+            self.config = config
+            self.log.info("Using worker: %s", _worker_name(config))
+        try:
+            if child.link is not None:
+                socket.send_fds(child.link, [str(needed).encode()], files)
+        except ConnectionError:
+            pass  # it is dead, and will be reaped
+        finally:
+            birth.close(files)
+        if child.link is not None:
+            child.link.close()
+            child.link = None
+        self._tell_worker(child)
+
+    def _may_not(self, now: float) -> bool:
+        """Whether the machine had no process or no descriptor to give a moment ago."""
+        return now < self.forking.not_before
+
+    def _cannot(self, what: str, error: OSError, now: float) -> None:
+        if self.forking.failed(f"{what}: {error.strerror}", now):
+            self.log.error(
+                "Cannot %s: %s. Tried again every %g s", what, error.strerror, Retry.PAUSE
+            )
+
+    def _could(self) -> None:
+        if failures := self.forking.worked():
+            self.log.info("Forking works again, after %d failures", failures)
+
     def _cannot_fork(self, child: Child, error: OSError, now: float) -> None:
-        self.log.error("Cannot fork a worker: %s", error.strerror)
-        self.children.not_forked(child, now)
+        self._cannot("fork a worker", error, now)
         if child.generation == self.children.trial:
             self._reload_failed(f"a new worker cannot be forked ({error.strerror})", now)
 
@@ -508,44 +607,33 @@ class Arbiter(Server):
     def _exited(self, child: Child, status: int, now: float) -> None:
         how = _how(status)
         code = os.waitstatus_to_exitcode(status)
-        expected = child.state in (State.RETIRING, State.DYING)
-        needed = OtherClassError.CODES.get(code)
-        # Where a class is chosen nobody asks for another: the application exited like that.
-        if self.children.ever_ready or child.cfg.is_class_chosen:
-            needed = None
-        if needed is not None:
-            self.log.debug("Worker (pid:%s) needs the worker class %s", child.pid, needed)
-        elif code == -signal.SIGKILL and not child.killed:
-            self.log.error("Worker (pid:%s) %s. Perhaps out of memory?", child.pid, how)
-        elif code > 0 or (code < 0 and not expected):
-            self.log.error("Worker (pid:%s) %s.", child.pid, how)
-        elif not expected or child.killed:
-            self.log.info("Worker (pid:%s) %s.", child.pid, how)
+        self._tell_death(child, code, how, now)
         self.router.send({"type": "gone", "id": child.id, "why": how})
-        birth.close(child.ends)
-        child.ends = ()
+        birth.forget(child)
         self.hook("child_exit", self, child, config=child.cfg)
         if self.shutdown is not None and not self.shutdown.graceful:
             return
-        if child.generation == self.children.trial and not expected:
+        if child.generation == self.children.trial and child.serving:
             self._reload_failed(f"a new worker (pid:{child.pid}) {how}", now)
         elif not self.children.ever_ready and child.ready_at is None and not child.dismissed:
-            if needed is not None:
-                self._change_class(needed, now)
-            elif code == AppLoadError.exit_code:
+            if code == AppLoadError.exit_code:
                 self._fail(code, "App failed to load.")
             else:
                 self._fail(WorkerBootError.exit_code, "Worker failed to boot.")
 
-    def _change_class(self, name: str, now: float) -> None:
-        """Nobody chose a worker class, and the application needs this one: begin again with it."""
-        self.config = self.config.run_by(name)
-        self.log.info("Using worker: %s", _worker_name(self.config))
-        self.machinery.worker_class(self.config)  # raises when it cannot be used
-        self.tell_options()
-        for other in self.children:
-            self.children.dismiss(other, now)
-        self.children.backoff = Backoff()
+    def _tell_death(self, child: Child, code: int, how: str, now: float) -> None:
+        by_others = code == -signal.SIGKILL and not child.killed
+        if by_others and self.oom_kills.struck(now):
+            how += ". Perhaps out of memory? The kernel has just killed for want of it"
+        if child.serving:
+            # Nobody asked for it, and there may be many.
+            if self.deaths.died(how, now):
+                level = "error" if code else "info"
+                self.log.log(level, "Worker (pid:%s) %s.", child.pid, how)
+        elif code > 0 or by_others:
+            self.log.error("Worker (pid:%s) %s.", child.pid, how)
+        elif child.killed:
+            self.log.info("Worker (pid:%s) %s.", child.pid, how)
 
     def _reload_failed(self, why: str, now: float) -> None:
         if self.reloading is not None:
@@ -562,6 +650,8 @@ class Arbiter(Server):
 
     def _leave(self) -> None:
         """Whatever happened, nothing stays behind."""
+        if (line := self.deaths.rest(time.monotonic())) is not None:
+            self.log.error("%s", line)
         for child in self.children:
             self.log.error("Worker (pid:%s) is killed", child.pid)
             self._kill(child)

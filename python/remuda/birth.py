@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 
 from . import process, signals
@@ -32,11 +33,15 @@ def be_worker(
             arbiter.reloading.listeners.close()
         arbiter.router.close()
         for other in (child, *arbiter.children):
-            close(other.ends)
-            other.ends = ()
+            forget(other)
         child.pid = os.getpid()
         process.set_title(f"worker [{child.cfg.proc_name or 'remuda'}]")
-        log.info("Booting worker with pid: %s", child.pid)
+        # In a crash loop a line for all is enough.
+        log.log(
+            "debug" if arbiter.deaths.due is not None else "info",
+            "Booting worker with pid: %s",
+            child.pid,
+        )
         arbiter.hook("post_fork", arbiter, child, config=child.cfg, strict=True)
         process.drop_privileges(child.cfg)
         code = arbiter.machinery.work(arbiter, child, files)
@@ -58,10 +63,47 @@ def be_worker(
             os._exit(code & 0xFF)
 
 
+def link() -> tuple[socket.socket, tuple[int, ...]]:
+    """A socket to a worker that is to say what its application is, and the descriptor of its end.
+
+    Raises OSError when there is no descriptor to be had.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return ours, (theirs.detach(),)
+
+
+def hear(child: Child) -> None:
+    """Take down what a worker says of its application."""
+    if child.link is None:
+        return
+    try:
+        said = child.link.recv(64)
+    except BlockingIOError:
+        return
+    except ConnectionError:
+        said = b""
+    if said:
+        child.kind = said.decode("ascii", "replace")
+    else:
+        # It is dead, or as good as that.
+        child.link.close()
+        child.link = None
+
+
 def close(fds: tuple[int, ...]) -> None:
     """Close descriptors."""
     for fd in fds:
         os.close(fd)
+
+
+def forget(child: Child) -> None:
+    """Close what the arbiter, and whoever is forked from it, has open of a child."""
+    close(child.ends)
+    child.ends = ()
+    if child.link is not None:
+        child.link.close()
+        child.link = None
 
 
 def flush() -> None:

@@ -17,15 +17,19 @@ from __future__ import annotations
 
 from enum import Enum
 
-from .backoff import Backoff
+from .backoff import Allowance, Backoff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
     from typing import Any
 
-# A worker that served for so many seconds before it died is no crash loop: it is replaced at once.
-HEALTHY = 1.0
+# So many that served are replaced at once (or all of them, if there are more), and so many a second
+# after that.
+REPLACED = 10
+# With nobody ready, the next attempt is no further away than that, in seconds.
+OUTAGE = 0.5
 
 
 class State(Enum):
@@ -62,7 +66,11 @@ class Child:
         self.log: Any = None
         self.ends: tuple[int, ...] = ()
         self.slots = 1
+        self.streams = self.evented = False
         self.max_requests = 0
+        # While its class is not known: where it says what its application is, and what it said.
+        self.link: socket.socket | None = None
+        self.kind: str | None = None
 
     @property
     def age(self) -> int:
@@ -73,10 +81,6 @@ class Child:
     def serving(self) -> bool:
         """Whether it serves, or will."""
         return self.state in (State.BOOTING, State.READY)
-
-    def healthy(self, now: float) -> bool:
-        """Whether it has served for a while."""
-        return self.ready_at is not None and now - self.ready_at >= HEALTHY
 
     def __repr__(self) -> str:
         return f"<Child {self.id} pid:{self.pid} {self.state.value} generation:{self.generation}>"
@@ -92,6 +96,7 @@ class Children:
         self.trial_target = 0
         self.ever_ready = False
         self.backoff = Backoff()
+        self.replaced = Allowance(max(REPLACED, target), REPLACED)
         self._by_id: dict[int, Child] = {}
         self._by_pid: dict[int, Child] = {}
         self._last_id = 0
@@ -131,10 +136,6 @@ class Children:
         self._by_id[child.id] = child
         self._by_pid[pid] = child
 
-    def not_forked(self, child: Child, now: float) -> None:
-        """The fork failed: the next one waits."""
-        self.backoff.failed(child.born, now)
-
     def ready(self, child: Child, now: float) -> bool:
         """The child has loaded its application. False when that was known, or matters no more."""
         if child.state is not State.BOOTING:
@@ -143,6 +144,8 @@ class Children:
         child.ready_at = now
         child.deadline = None
         self.ever_ready = True
+        if child.generation == self.generation:
+            self.backoff.worked(child.born)
         return True
 
     def spent(self, child: Child) -> bool:
@@ -190,11 +193,10 @@ class Children:
         """Count the end of `child`, which should have gone on, towards the pauses."""
         if child.generation != self.generation:
             return
-        for other in (child, *self._by_id.values()):
-            if other.healthy(now) and other.generation == self.generation:
-                self.backoff.worked(other.born)
-        if not child.healthy(now):
+        if child.ready_at is None:
             self.backoff.failed(child.born, now)
+        else:
+            self.replaced.spend(now)
 
     # How many there should be
 
@@ -228,6 +230,7 @@ class Children:
         self.generation, self.trial = self.trial, None
         self.target = self.trial_target
         self.backoff = Backoff()
+        self.replaced = Allowance(max(REPLACED, self.target), REPLACED)
         return [c for c in self if c.generation != self.generation and c.serving]
 
     def give_up(self) -> list[Child]:
@@ -240,8 +243,8 @@ class Children:
     def missing(self, now: float) -> list[int]:
         """One generation for each worker to be forked now."""
         missing = []
-        if now >= self.backoff.not_before:
-            missing += [self.generation] * self._lacking(self.generation, self.target)
+        if now >= self._not_before():
+            missing += [self.generation] * self._allowed(now)
         if self.trial is not None:
             missing += [self.trial] * self._lacking(self.trial, self.trial_target)
         return missing
@@ -263,9 +266,25 @@ class Children:
     def next_event(self, now: float) -> float | None:
         """When to look again though nothing happened."""
         times = [child.deadline for child in self if child.deadline is not None]
-        if self._lacking(self.generation, self.target) and self.backoff.not_before > now:
-            times.append(self.backoff.not_before)
+        if self._lacking(self.generation, self.target):
+            times += [when for when in (self._not_before(), self.replaced.due(now)) if when > now]
         return min(times, default=None)
+
+    def _not_before(self) -> float:
+        """When the next one may be forked, as far as failures to boot count."""
+        when = self.backoff.not_before
+        if any(child.state is State.READY for child in self._by_id.values()):
+            return when
+        return min(when, self.backoff.failed_at + OUTAGE)
+
+    def _allowed(self, now: float) -> int:
+        """How many of those that are missing may be forked now."""
+        allowed = self._lacking(self.generation, self.target) - self.replaced.owed(now)
+        if self.backoff.failures > 1:
+            # It is not by chance: one is enough to find out when it works again.
+            booting = any(c.state is State.BOOTING for c in self.of(self.generation))
+            allowed = min(allowed, 0 if booting else 1)
+        return max(0, allowed)
 
     def _lacking(self, generation: int, target: int) -> int:
         fresh = sum(child.serving and not child.spent for child in self.of(generation))

@@ -67,11 +67,7 @@ class Config(Settings):
 
         Raises ConfigError or UsageError; this Config stays as it is.
         """
-        fresh = load(*self._source)
-        if self.origins["worker_class"] == _APPLICATION:
-            unset = fresh.origins["worker_class"] == _DEFAULT
-            return fresh.run_by(self.worker_class) if unset else fresh
-        return fresh
+        return load(*self._source)
 
     def run_by(self, worker_class: str | type) -> Config:
         """The same, with the worker class that the application turned out to need."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import ClassVar
-
 
 class RemudaError(Exception):
     """A fault with a name: one line for the user, a likely fix, an exit code.
@@ -53,19 +49,6 @@ class WorkerBootError(RemudaError):
     """A worker cannot start, for another reason than its application."""
 
     exit_code = 3
-
-
-class OtherClassError(RemudaError):
-    """Nobody chose a worker class, and the application needs another one than the default.
-
-    The exit code is how a worker tells the arbiter which.
-    """
-
-    CODES: ClassVar[dict[int, str]] = {5: "asgi", 6: "tornado"}
-
-    def __init__(self, name: str) -> None:
-        codes = {other: code for code, other in self.CODES.items()}
-        super().__init__(f"the application needs the worker class {name}", exit_code=codes[name])
 
 
 class AppLoadError(RemudaError):

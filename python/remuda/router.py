@@ -56,9 +56,12 @@ IGNORED = (
 class Router:
     """The router child, and its successors."""
 
-    def __init__(self, route: Callable[[int], int], log: Log) -> None:
+    def __init__(
+        self, route: Callable[[int], int], log: Log, fork: Callable[[], int] = os.fork
+    ) -> None:
         """`route` is what the child runs, with the control socket; it returns the exit code."""
         self._route = route
+        self._fork = fork
         self.log = log
         self.pid: int | None = None
         self.started = False
@@ -83,7 +86,7 @@ class Router:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         mask = signals.block()
         try:
-            pid = os.fork()
+            pid = self._fork()
             if pid == 0:
                 self._be_router(owner, queue, theirs, keep, mask)
         except OSError:
@@ -182,7 +185,15 @@ class Router:
             return
         # Our own copies: the worker may be reaped, and its descriptors closed, before the router
         # takes them.
-        self._outgoing.append((data, [os.dup(fd) for fd in fds]))
+        copies: list[int] = []
+        try:
+            for fd in fds:
+                copies.append(os.dup(fd))
+        except OSError as error:
+            _close(copies)
+            self._lost(f"cannot be told anything: {error.strerror}")
+            return
+        self._outgoing.append((data, copies))
 
     def flush(self) -> None:
         """Send what waits, as much as the router takes."""

@@ -226,6 +226,20 @@ impl Producer {
         self.ring.control().head()
     }
 
+    /// Look at where the consumer is.
+    ///
+    /// # Errors
+    /// A [`Violation`] when it cannot be there: it only moves forward, and not beyond what was
+    /// written.
+    pub fn check(&mut self) -> Result<(), Violation> {
+        let head = self.ring.control().head();
+        if head < self.seen_head || head > self.tail || !head.is_multiple_of(HEADER as u64) {
+            return Err(Violation("the consumer's position is impossible"));
+        }
+        self.seen_head = head;
+        Ok(())
+    }
+
     /// Can there be a frame of ours at this position, one that is not yet released?
     fn is_held(&self, position: u64) -> bool {
         position.is_multiple_of(HEADER as u64)
@@ -241,14 +255,9 @@ impl Producer {
     }
 
     fn has_room(&mut self, size: usize) -> Result<bool, PushError> {
-        if self.free() >= size {
-            return Ok(true);
+        if self.free() < size {
+            self.check().map_err(PushError::Violation)?;
         }
-        let head = self.ring.control().head();
-        if head < self.seen_head || head > self.tail || !head.is_multiple_of(HEADER as u64) {
-            return Err(PushError::Violation(Violation("the consumer's position is impossible")));
-        }
-        self.seen_head = head;
         Ok(self.free() >= size)
     }
 

@@ -170,7 +170,7 @@ impl Connection {
         self.bring_by = None;
         self.exchange.upload.set(Upload::default());
         if !reader.is_done() {
-            if settings.options.streams {
+            if self.router.streams() {
                 let mut message = self.exchange.message.borrow_mut();
                 Request::set_payload(&mut message, &Payload::Stream);
                 self.exchange.upload.set(Upload { active: true, window: UPLOAD_WINDOW, begun: false });

@@ -27,12 +27,27 @@ const MAX_FDS: usize = 253;
 pub(crate) enum Order {
     Options(Box<Options>),
     Listeners { listeners: Vec<Address> },
-    Worker { id: u32, pid: i32, slots: usize, max_requests: u64 },
+    Worker(Newcomer),
     Retire { id: u32 },
     Gone { id: u32, why: String },
     Reopen,
     Stop { grace: f64 },
     Quit,
+}
+
+/// A worker that was forked, and what its class says of it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) struct Newcomer {
+    pub id: u32,
+    pub pid: i32,
+    /// Requests that it works on at a time.
+    pub slots: usize,
+    /// How many requests it may be given at all; 0: any number.
+    pub max_requests: u64,
+    /// Does it read request bodies while they arrive?
+    pub streams: bool,
+    /// Does an event loop serve many requests on one thread?
+    pub evented: bool,
 }
 
 /// Where a listener is bound.
@@ -54,6 +69,7 @@ pub(crate) enum Report<'a> {
     Retired { id: u32 },
     Hung { id: u32, what: &'a str, seconds: f64 },
     Broken { id: u32, why: &'a str },
+    Lost { pid: i32, why: &'a str, what: &'a str },
     Stopped,
 }
 

@@ -2,10 +2,12 @@
 //!
 //! One thread, so `Rc` and `Cell`; no borrow is held across a call that could come back here. What
 //! the router does is told in parts: [`queue`] gives requests to workers, [`pool`] knows which workers
-//! there are, [`frames`] takes what they say, [`sweep`] does what happens again and again.
+//! there are, [`frames`] takes what they say, [`quarantine`] keeps apart what kills them, [`sweep`] does what
+//! happens again and again.
 
 mod frames;
 mod pool;
+mod quarantine;
 mod queue;
 mod sweep;
 
@@ -27,6 +29,8 @@ use crate::logs::ErrorLog;
 use crate::response::{SERVER, Server};
 use crate::settings::Settings;
 use crate::worker::Worker;
+use pool::Streams;
+use quarantine::Quarantine;
 use queue::Queue;
 
 /// How the router is ending.
@@ -51,6 +55,8 @@ pub(crate) struct Router {
     pub left: Notify,
     workers: RefCell<Vec<Rc<Worker>>>,
     queue: Queue,
+    quarantine: Quarantine,
+    streams: Cell<Streams>,
     /// Memory for what is read.
     pub buffers: Buffers,
     /// Some worker must be woken, or a log written, when the tasks that are ready have run.
@@ -71,6 +77,8 @@ impl Router {
             left: Notify::new(),
             workers: RefCell::default(),
             queue: Queue::default(),
+            quarantine: Quarantine::default(),
+            streams: Cell::default(),
             buffers: Buffers::default(),
             flush: Notify::new(),
             ahead: Notify::new(),

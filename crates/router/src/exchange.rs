@@ -62,6 +62,13 @@ pub(crate) struct Exchange {
     pub worker_pid: Cell<i32>,
     /// How a body that is passed on while it arrives stands.
     pub upload: Cell<Upload>,
+    /// Its worker is of a class that streams.
+    pub streams: Cell<bool>,
+    /// How many workers died while this request lay with them, which had begun nothing that would
+    /// explain it.
+    pub deliveries: Cell<u8>,
+    /// It waits apart from others: its like has killed workers.
+    pub suspect: Cell<bool>,
     /// The worker was told to wait because the client reads slowly.
     pub paused: Cell<bool>,
     /// Bytes of frames that came nevertheless.
@@ -80,6 +87,9 @@ impl Exchange {
             times: Cell::new(Times { received: now, queued: now, handed: now, last_byte: now }),
             worker_pid: Cell::new(0),
             upload: Cell::default(),
+            streams: Cell::new(false),
+            deliveries: Cell::new(0),
+            suspect: Cell::new(false),
             paused: Cell::new(false),
             unwanted: Cell::new(0),
         })

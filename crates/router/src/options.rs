@@ -67,12 +67,6 @@ pub(crate) struct Options {
     pub sendfile: bool,
     pub timeout: f64,
     pub tmp_upload_dir: Option<String>,
-    /// Of the worker class, not a setting: do its workers read request bodies while they arrive?
-    #[serde(default)]
-    pub streams: bool,
-    /// Of the worker class: does an event loop serve many requests on one thread?
-    #[serde(default)]
-    pub evented: bool,
 }
 
 impl Options {

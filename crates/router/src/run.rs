@@ -144,18 +144,16 @@ impl Main {
                 Err(error) => self.router.log.error(format_args!("the new settings are not used: {error}")),
             },
             Order::Listeners { listeners } => self.listen(listeners, fds)?,
-            Order::Worker { id, pid, slots, max_requests } => {
-                match self.router.attach(id, pid, slots, max_requests, fds) {
-                    Ok(worker) => {
-                        spawn_local(watch_worker(self.router.clone(), worker));
-                    }
-                    Err(error) => {
-                        let why = error.to_string();
-                        self.router.log.error(format_args!("Worker (pid:{pid}) cannot be reached: {why}"));
-                        self.router.control.report(&Report::Broken { id, why: &why });
-                    }
+            Order::Worker(newcomer) => match self.router.attach(newcomer, fds) {
+                Ok(worker) => {
+                    spawn_local(watch_worker(self.router.clone(), worker));
                 }
-            }
+                Err(error) => {
+                    let (id, pid, why) = (newcomer.id, newcomer.pid, error.to_string());
+                    self.router.log.error(format_args!("Worker (pid:{pid}) cannot be reached: {why}"));
+                    self.router.control.report(&Report::Broken { id, why: &why });
+                }
+            },
             Order::Retire { id } => self.router.retire(id),
             Order::Gone { id, why } => self.router.gone(id, &why),
             Order::Reopen => self.router.reopen_logs(),

@@ -31,12 +31,12 @@ impl Settings {
         Ok(Self { limits: options.limits(), trust: trust(&options)?, access, options })
     }
 
-    /// How much of a response may wait for its client.
-    pub fn bounds(&self) -> Bounds<'_> {
+    /// How much of a response may wait for its client; `streams`: its worker waits for the client
+    /// instead of having it kept in a file.
+    pub fn bounds(&self, streams: bool) -> Bounds<'_> {
         Bounds {
             memory: self.options.response_buffer,
-            // A class that streams waits for its client instead.
-            spool: if self.options.streams { 0 } else { self.options.response_spool_limit },
+            spool: if streams { 0 } else { self.options.response_spool_limit },
             directory: self.options.tmp_upload_dir.as_deref(),
         }
     }

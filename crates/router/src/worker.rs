@@ -15,6 +15,7 @@ use channel::ring::PushError;
 use tokio::sync::Notify;
 
 use crate::client::Client;
+use crate::control::Newcomer;
 use crate::exchange::{Exchange, Place};
 
 /// How far ahead of its slots a worker may be given requests, in microseconds of its work: what it
@@ -59,6 +60,29 @@ pub(crate) struct Held {
     pub since: Instant,
 }
 
+/// What [`Worker::deaf_since`] saw when it last looked.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beginning {
+    /// The latest of the requests that it had begun and not finished.
+    latest: u64,
+    /// [`Worker::finished`] and [`Worker::sequence`].
+    finished: u64,
+    given: u64,
+    /// Since when it has begun nothing of what it was given.
+    deaf: Option<Instant>,
+}
+
+/// What a worker that died leaves behind.
+#[derive(Debug, Default)]
+pub(crate) struct Estate {
+    /// What it had not begun, oldest first.
+    pub unbegun: Vec<Rc<Exchange>>,
+    /// What it had begun and somebody waits for, oldest first.
+    pub begun: Vec<Rc<Exchange>>,
+    /// It had begun something, whether somebody waits for that or not.
+    pub worked: bool,
+}
+
 /// Why a request could not be handed over.
 #[derive(Debug)]
 pub(crate) enum Refused {
@@ -75,6 +99,10 @@ pub(crate) struct Worker {
     pub pid: i32,
     /// Requests that it works on at a time.
     pub slots: usize,
+    /// Its class reads request bodies while they arrive.
+    pub streams: bool,
+    /// Its class is an event loop that serves many requests on one thread.
+    pub evented: bool,
     max_requests: u64,
     pub state: Cell<State>,
     pub link: RefCell<RouterEnd>,
@@ -95,6 +123,7 @@ pub(crate) struct Worker {
     watched: Cell<(u64, u32)>,
     /// The ring's progress when last looked at, and since when it is that.
     reading: Cell<(u64, Instant)>,
+    beginning: Cell<Beginning>,
     spent_reported: Cell<bool>,
     /// Connections whose uploads wait for room in the requests ring.
     starving: RefCell<Vec<Rc<Client>>>,
@@ -109,13 +138,8 @@ impl Worker {
     ///
     /// # Errors
     /// `InvalidData` when the descriptors are not a channel's; the operating system's otherwise.
-    pub fn open(
-        id: u32,
-        pid: i32,
-        slots: usize,
-        max_requests: u64,
-        fds: [OwnedFd; END_FDS],
-    ) -> io::Result<Self> {
+    pub fn open(newcomer: Newcomer, fds: [OwnedFd; END_FDS]) -> io::Result<Self> {
+        let Newcomer { id, pid, slots, max_requests, streams, evented } = newcomer;
         let mut link = RouterEnd::open(fds)?;
         if link.requests.max_payload() < MAX_MESSAGE {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the ring is too small for a request"));
@@ -135,6 +159,8 @@ impl Worker {
             id,
             pid,
             slots: slots.clamp(1, table),
+            streams,
+            evented,
             max_requests,
             state: Cell::new(State::Booting),
             held: RefCell::new((0..table).map(|_| None).collect()),
@@ -150,6 +176,7 @@ impl Worker {
             stalled: Cell::new(false),
             watched: Cell::new((0, 0)),
             reading: Cell::new((0, now)),
+            beginning: Cell::default(),
             spent_reported: Cell::new(false),
             starving: RefCell::default(),
             refused: Cell::new(false),
@@ -208,8 +235,9 @@ impl Worker {
         if estimate <= 0.0 { 0 } else { (AHEAD_MICROS / estimate) as usize }
     }
 
-    /// Give it a request. Waking it is the caller's: `dirty` says that it must be done.
-    pub fn hand(&self, exchange: &Rc<Exchange>, now: Instant) -> Result<(), Refused> {
+    /// Give it a request; returns its id. Waking it is the caller's: `dirty` says that it must be
+    /// done.
+    pub fn hand(&self, exchange: &Rc<Exchange>, now: Instant) -> Result<u64, Refused> {
         let Some(slot) = self.free.borrow().last().copied() else { return Err(Refused::NoRoom) };
         let sequence = self.sequence.get().wrapping_add(1);
         let id = sequence << 16 | u64::from(slot);
@@ -250,12 +278,13 @@ impl Worker {
         }
         exchange.place.set(Place::Held(self.id, slot));
         exchange.worker_pid.set(self.pid);
+        exchange.streams.set(self.streams);
         exchange.paused.set(false);
         exchange.stamp(|times| {
             times.handed = now;
             times.last_byte = now;
         });
-        Ok(())
+        Ok(id)
     }
 
     /// The exchange of a request that a frame names, when somebody still waits for it.
@@ -313,8 +342,8 @@ impl Worker {
     }
 
     /// Tell the worker that a response is not wanted any more, or take the request back if it was
-    /// not begun. `frame`: the class watches its channel while it works, so say it there, too.
-    pub fn cancel(&self, slot: u16, reason: message::Reason, frame: bool) {
+    /// not begun. An event loop watches its channel while it works: it is told there, too.
+    pub fn cancel(&self, slot: u16, reason: message::Reason) {
         let Some((id, position)) = self.at(slot) else { return };
         self.detach(slot);
         let mut link = self.link.borrow_mut();
@@ -327,7 +356,7 @@ impl Worker {
         if let Some(word) = link.memory.flow(usize::from(slot)) {
             word.fetch_or(CANCELLED, Ordering::AcqRel);
         }
-        if frame {
+        if self.evented {
             // Without room the flow word alone must do: the class looks at it when it sends.
             let _ = link.requests.push(message::CANCEL, &[&message::Cancel { id, reason }.encode()]);
             self.dirty.set(true);
@@ -385,24 +414,30 @@ impl Worker {
         taken
     }
 
-    /// The worker is dead: what it had not begun (oldest first), and what it had.
-    pub fn leave(&self) -> (Vec<Rc<Exchange>>, Vec<Rc<Exchange>>) {
+    /// The worker is dead: what it held.
+    pub fn leave(&self) -> Estate {
         let link = self.link.borrow();
         let mut all: Vec<Held> = self.held.borrow_mut().iter_mut().filter_map(Option::take).collect();
         all.sort_unstable_by_key(|held| held.id);
-        let (mut unbegun, mut begun) = (Vec::new(), Vec::new());
+        let mut estate = Estate::default();
         for held in all {
             let pending = link.requests.is_pending(held.position);
+            estate.worked |= !pending;
             if let Some(exchange) = held.exchange {
                 exchange.place.set(Place::Home);
                 if pending && !exchange.upload.get().begun {
-                    unbegun.push(exchange)
+                    estate.unbegun.push(exchange)
                 } else {
-                    begun.push(exchange)
+                    estate.begun.push(exchange)
                 }
             }
         }
-        (unbegun, begun)
+        estate
+    }
+
+    /// Look whether what it wrote into the requests ring is possible.
+    pub fn check(&self) -> Result<(), Violation> {
+        self.link.borrow_mut().requests.check()
     }
 
     /// Every exchange that waits for this worker, with its slot.
@@ -436,6 +471,31 @@ impl Worker {
             return Some(now);
         }
         Some(since)
+    }
+
+    /// Since when it has begun nothing of what it was given; `None` when it has, or when it was
+    /// given nothing since the last look. That it reads its ring is no sign of life: it may only
+    /// skip what was taken back.
+    pub fn deaf_since(&self, now: Instant) -> Option<Instant> {
+        let link = self.link.borrow();
+        let last = self.beginning.get();
+        let (mut latest, mut working, mut pending) = (0, 0, false);
+        for held in self.held.borrow().iter().flatten() {
+            if link.requests.is_pending(held.position) {
+                pending = true;
+            } else {
+                latest = latest.max(held.id);
+                working += 1;
+            }
+        }
+        let (finished, given) = (self.finished.get(), self.sequence.get());
+        let begins = latest > last.latest || finished != last.finished;
+        let waits = pending || self.stalled.get() || given != last.given;
+        // One that is busy begins nothing; where an event loop has free slots, it does.
+        let busy = working >= if self.evented { self.slots } else { 1 };
+        let deaf = if begins || busy || !waits { None } else { last.deaf.or(Some(now)) };
+        self.beginning.set(Beginning { latest, finished, given, deaf });
+        deaf
     }
 
     /// Has it been given all that it may serve? True once.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import traceback
 
 from .. import _native
@@ -49,12 +50,32 @@ class LoopWorker(Worker):
     def init_process(self) -> None:
         """Make the event loop before the application is imported, which may ask for it."""
         super().init_process()
-        self.loop = self.make_loop()
+        self.loop = (self.scouted and self._loop_of_application()) or self.make_loop()
         asyncio.set_event_loop(self.loop)
 
     def make_loop(self) -> asyncio.AbstractEventLoop:
         """The event loop. Raises WorkerBootError."""
         return asyncio.new_event_loop()
+
+    def _loop_of_application(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that the application asked for while it was imported, before ours was
+        made: what it has bound to it must find it running."""
+        if sys.version_info >= (3, 14):
+            try:
+                loop = asyncio.get_event_loop()
+            except RuntimeError:
+                return None
+        else:
+            # Asking in public would make one.
+            local = getattr(asyncio.get_event_loop_policy(), "_local", None)
+            loop = getattr(local, "_loop", None)
+        if not isinstance(loop, asyncio.AbstractEventLoop) or loop.is_closed():
+            return None
+        self.log.info(
+            "The event loop is the one that the application made when it was imported"
+            " (with -k there is one before)"
+        )
+        return loop
 
     def take(self) -> bool:
         """Take some of what has come from the channel, without blocking; whether there may be more.

@@ -8,7 +8,7 @@ import sys
 from functools import partial
 
 from .. import _native, app, process, stdlog
-from ..errors import OtherClassError, RemudaError, WorkerBootError
+from ..errors import RemudaError, WorkerBootError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +84,9 @@ class Worker:
         self.server = server
         self._files = tuple(files)
         self._loaded = application
+        # Whether this process loaded the application before it knew its class: what that has set
+        # up for itself stays.
+        self.scouted = False
         self._quitting = False
 
     def main(self) -> int:
@@ -98,8 +101,6 @@ class Worker:
                 self.load()
                 if self.config.post_worker_init:
                     self.config.post_worker_init(self)
-            except OtherClassError as error:
-                return error.exit_code
             except RemudaError as error:
                 if self._quitting:
                     # What looks as if the application had called sys.exit were our own handlers.
@@ -142,6 +143,8 @@ class Worker:
             # Called by faulthandler when that has written the stacks of the threads.
             signal.SIGUSR2: self._handle_dump,
         }.items():
+            if self.scouted and not isinstance(signal.getsignal(number), Early):
+                continue
             signal.signal(number, handler)
             # System calls of the application go on after a signal that it knows nothing of.
             signal.siginterrupt(number, False)
@@ -156,9 +159,7 @@ class Worker:
         app.prepare(config)
         self.application = self._loaded or app.load(config.app)
         # Raises when this class cannot run such an application.
-        needed = config.worker_class_for(self.application.kind)
-        if needed != config.worker_class_for():
-            raise OtherClassError(str(needed))
+        config.worker_class_for(self.application.kind)
         if (doubt := app.doubt(self.application, config)) is not None:
             self.log.warning("%s", doubt)
         self.gateway = self.make_gateway()
@@ -247,6 +248,16 @@ class Worker:
 
     def _handle_nothing(self, number: int, frame: FrameType | None) -> None:
         pass
+
+
+class Early:
+    """A signal handler for as long as there is no worker to handle it."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._act()
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -96,7 +96,7 @@ impl Connection {
                     // taken for gone where nothing is lost by it: before a worker has begun, and for
                     // classes whose applications are told.
                     self.left = true;
-                    if self.settings.options.streams && !self.exchange.response.borrow().is_over() {
+                    if self.exchange.streams.get() && !self.exchange.response.borrow().is_over() {
                         return Poll::Ready(Err(End::Quiet));
                     }
                 }

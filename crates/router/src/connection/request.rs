@@ -38,7 +38,7 @@ impl Connection {
         self.exchange.response.borrow_mut().wanted =
             Wanted { http11: head.version == Version::Http11, head_only: head.method == b"HEAD", keep_alive };
         *self.exchange.file.borrow_mut() = None;
-        if settings.options.streams
+        if self.router.streams()
             && head.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
         {
             return Err(End::Refused(501, "websockets are not implemented"));

@@ -63,14 +63,15 @@ impl Router {
                 let settings = self.settings.borrow().clone();
                 let keep = settings.access.as_ref().is_some_and(|(format, _)| format.reads_response_fields());
                 self.respond(worker, head.id, head.flags, head.elapsed, |exchange, server| {
-                    exchange.response.borrow_mut().on_head(&head, server, settings.bounds(), keep)
+                    let bounds = settings.bounds(worker.streams);
+                    exchange.response.borrow_mut().on_head(&head, server, bounds, keep)
                 });
             }
             message::BODY => {
                 let body = message::Body::decode(payload)?;
                 let settings = self.settings.borrow().clone();
                 self.respond(worker, body.id, body.flags, body.elapsed, |exchange, server| {
-                    exchange.response.borrow_mut().on_body(&body, server, settings.bounds())
+                    exchange.response.borrow_mut().on_body(&body, server, settings.bounds(worker.streams))
                 });
             }
             message::FILE => {
@@ -176,8 +177,7 @@ impl Router {
                 let slot = (id & 0xffff) as u16;
                 if flags & (message::DONE | message::END) == 0 {
                     // It would go on, for a client that has got all that there is to get.
-                    let evented = self.settings.borrow().options.evented;
-                    worker.cancel(slot, message::Reason::ClientLeft, evented);
+                    worker.cancel(slot, message::Reason::ClientLeft);
                     self.flush_soon();
                 } else {
                     worker.detach(slot);
@@ -192,6 +192,7 @@ impl Router {
         }
         if flags & message::DONE != 0 {
             worker.finish(id, elapsed);
+            self.acquit(worker.id, id);
             self.dispatch();
             self.stop_if_idle(worker);
         }
@@ -200,7 +201,7 @@ impl Router {
     fn pause_if_full(&self, worker: &Worker, exchange: &Exchange) {
         let settings = self.settings.borrow().clone();
         if !exchange.paused.get()
-            && exchange.response.borrow().out.is_full(settings.bounds())
+            && exchange.response.borrow().out.is_full(settings.bounds(worker.streams))
             && let Place::Held(_, slot) = exchange.place.get()
         {
             exchange.paused.set(true);
@@ -215,7 +216,7 @@ impl Router {
             return;
         }
         let settings = self.settings.borrow().clone();
-        if exchange.response.borrow().out.has_room(settings.bounds()) {
+        if exchange.response.borrow().out.has_room(settings.bounds(exchange.streams.get())) {
             exchange.paused.set(false);
             exchange.stamp(|times| times.last_byte = Instant::now());
             if let Place::Held(id, slot) = exchange.place.get()

@@ -18,41 +18,20 @@ const RETRY_AFTER: u32 = 1;
 /// So many entries that have left may stay in the queue beside as many as wait.
 const LEFT_BEHIND: usize = 1024;
 
-/// The queue: first come, first served. A request that leaves it early leaves its entry behind, which
-/// is passed over later: leaving costs nothing.
+/// So many requests whose like has killed workers may wait.
+const SUSPECTS: usize = 64;
+
+/// First come, first served. A request that leaves it early leaves its entry behind, which is passed
+/// over later: leaving costs nothing.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+struct Lane {
     /// Each with the ticket under which it waits: one with another ticket by now has left.
     entries: RefCell<VecDeque<(u64, Rc<Exchange>)>>,
     /// Entries that still wait.
     waiting: Cell<usize>,
-    ticket: Cell<u64>,
 }
 
-impl Queue {
-    /// How many wait.
-    fn len(&self) -> usize {
-        self.waiting.get()
-    }
-
-    fn push_back(&self, exchange: Rc<Exchange>) {
-        let ticket = self.admit(&exchange);
-        self.entries.borrow_mut().push_back((ticket, exchange));
-    }
-
-    fn push_front(&self, exchange: Rc<Exchange>) {
-        let ticket = self.admit(&exchange);
-        self.entries.borrow_mut().push_front((ticket, exchange));
-    }
-
-    fn admit(&self, exchange: &Exchange) -> u64 {
-        let ticket = self.ticket.get() + 1;
-        self.ticket.set(ticket);
-        self.waiting.set(self.waiting.get() + 1);
-        exchange.place.set(Place::Queued(ticket));
-        ticket
-    }
-
+impl Lane {
     /// The one that has waited longest; it stays.
     fn first(&self) -> Option<Rc<Exchange>> {
         let mut entries = self.entries.borrow_mut();
@@ -65,7 +44,7 @@ impl Queue {
         None
     }
 
-    /// [`Queue::first`] has a place elsewhere now.
+    /// [`Lane::first`] has a place elsewhere now.
     fn took_first(&self) {
         self.entries.borrow_mut().pop_front();
         self.waiting.set(self.waiting.get() - 1);
@@ -81,6 +60,57 @@ impl Queue {
     }
 }
 
+/// The queue: those that wait for a worker, and behind them the suspects (see [`super::quarantine`]).
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    others: Lane,
+    suspects: Lane,
+    ticket: Cell<u64>,
+}
+
+impl Queue {
+    /// How many wait, suspects not counted.
+    fn waiting(&self) -> usize {
+        self.others.waiting.get()
+    }
+
+    /// Does nobody wait at all?
+    fn is_empty(&self) -> bool {
+        self.waiting() == 0 && self.suspects.waiting.get() == 0
+    }
+
+    fn lane(&self, exchange: &Exchange) -> &Lane {
+        if exchange.suspect.get() { &self.suspects } else { &self.others }
+    }
+
+    fn push_back(&self, exchange: Rc<Exchange>) {
+        let ticket = self.admit(&exchange);
+        self.lane(&exchange).entries.borrow_mut().push_back((ticket, exchange));
+    }
+
+    fn push_front(&self, exchange: Rc<Exchange>) {
+        let ticket = self.admit(&exchange);
+        self.lane(&exchange).entries.borrow_mut().push_front((ticket, exchange));
+    }
+
+    fn admit(&self, exchange: &Exchange) -> u64 {
+        let ticket = self.ticket.get() + 1;
+        self.ticket.set(ticket);
+        let lane = self.lane(exchange);
+        lane.waiting.set(lane.waiting.get() + 1);
+        exchange.place.set(Place::Queued(ticket));
+        ticket
+    }
+
+    pub fn first_suspect(&self) -> Option<Rc<Exchange>> {
+        self.suspects.first()
+    }
+
+    pub fn took_first_suspect(&self) {
+        self.suspects.took_first();
+    }
+}
+
 impl Router {
     /// A request is complete: give it to a worker, or let it wait; 503 when the queue is full.
     pub fn submit(&self, exchange: &Rc<Exchange>) {
@@ -89,11 +119,17 @@ impl Router {
             times.queued = now;
             times.handed = now;
         });
-        if self.queue.len() == 0 && self.place(exchange, now) {
+        exchange.deliveries.set(0);
+        exchange.suspect.set(false);
+        if self.quarantine.holds(exchange, now) {
+            self.set_apart(exchange);
+            return self.dispatch();
+        }
+        if self.queue.waiting() == 0 && self.place(exchange, now, true).is_some() {
             return;
         }
         let limit = self.settings.borrow().options.max_queue;
-        if limit > 0 && self.queue.len() >= limit {
+        if limit > 0 && self.queue.waiting() >= limit {
             self.turn_away(exchange);
             return;
         }
@@ -105,9 +141,34 @@ impl Router {
         self.with_server(|server| exchange.response.borrow_mut().fail(503, server, Some(RETRY_AFTER)));
     }
 
+    /// A suspect: it waits behind others, or not at all when there are too many.
+    fn set_apart(&self, exchange: &Rc<Exchange>) {
+        exchange.suspect.set(true);
+        if self.queue.suspects.waiting.get() >= SUSPECTS {
+            exchange.place.set(Place::Home);
+            self.turn_away(exchange);
+            exchange.client.wake();
+        } else {
+            self.queue.push_back(exchange.clone());
+        }
+    }
+
+    /// Let those wait among the others that are suspect no more.
+    pub(super) fn release_suspects(&self, now: Instant) {
+        for _ in 0..self.queue.suspects.waiting.get() {
+            let Some(exchange) = self.queue.first_suspect() else { return };
+            self.queue.took_first_suspect();
+            exchange.suspect.set(self.quarantine.holds(&exchange, now));
+            self.queue.push_back(exchange);
+        }
+    }
+
     /// Back to the head of the queue with those that a worker had and did not begin.
     pub(super) fn requeue(&self, exchanges: Vec<Rc<Exchange>>) {
         for exchange in exchanges.into_iter().rev() {
+            if exchange.suspect.get() {
+                self.quarantine.end();
+            }
             self.queue.push_front(exchange.clone());
             // Its client may have left while a worker had it.
             exchange.client.wake();
@@ -118,10 +179,10 @@ impl Router {
     pub fn abandon(&self, exchange: &Exchange, reason: message::Reason) {
         match exchange.place.replace(Place::Home) {
             Place::Home => {}
-            Place::Queued(_) => self.queue.leave(),
+            Place::Queued(_) => self.queue.lane(exchange).leave(),
             Place::Held(id, slot) => {
                 if let Some(worker) = self.worker(id) {
-                    worker.cancel(slot, reason, self.settings.borrow().options.evented);
+                    worker.cancel(slot, reason);
                     self.flush_soon();
                     // It may have been taken back: its slot is free then.
                     self.dispatch();
@@ -132,28 +193,46 @@ impl Router {
 
     /// Give requests to workers as long as there are both.
     pub fn dispatch(&self) {
-        if self.queue.len() == 0 {
+        if self.queue.is_empty() {
             return;
         }
         let now = Instant::now();
-        while let Some(exchange) = self.queue.first() {
-            if !self.place(&exchange, now) {
+        while let Some(exchange) = self.queue.others.first() {
+            if self.quarantine.holds(&exchange, now) {
+                self.queue.others.took_first();
+                self.set_apart(&exchange);
+                continue;
+            }
+            if exchange.upload.get().active && self.has_no_use_for_streams() {
+                // The class has changed, and nobody is left who takes a body in pieces.
+                self.abandon(&exchange, message::Reason::ClientLeft);
+                self.turn_away(&exchange);
+                exchange.client.wake();
+                continue;
+            }
+            if self.place(&exchange, now, true).is_none() {
                 return;
             }
-            self.queue.took_first();
-            if exchange.upload.get().active {
-                // Its connection waits to pass the body on.
-                exchange.client.wake();
-            }
+            self.queue.others.took_first();
+            self.wake_uploader(&exchange);
+        }
+        self.try_suspect(now);
+    }
+
+    /// Its connection waits to pass the body on.
+    pub(super) fn wake_uploader(&self, exchange: &Exchange) {
+        if exchange.upload.get().active {
+            exchange.client.wake();
         }
     }
 
-    /// Hand a request to the worker that is best placed for it. False when none can take it now.
-    fn place(&self, exchange: &Rc<Exchange>, now: Instant) -> bool {
+    /// Hand a request to the worker that is best placed for it: which, and under which id. None when
+    /// nobody can take it now. `ahead`: if need be, to one that has no free slot.
+    pub(super) fn place(&self, exchange: &Rc<Exchange>, now: Instant, ahead: bool) -> Option<(u32, u64)> {
         loop {
-            let Some(worker) = self.choose() else { return false };
+            let worker = self.choose(exchange.upload.get().active, ahead)?;
             match worker.hand(exchange, now) {
-                Ok(()) => {
+                Ok(id) => {
                     if !worker.dirty.replace(true) {
                         self.flush.notify_one();
                     }
@@ -163,20 +242,23 @@ impl Router {
                     if worker.is_spent() {
                         self.control.report(&Report::Spent { id: worker.id });
                     }
-                    return true;
+                    return Some((worker.id, id));
                 }
-                Err(Refused::NoRoom) => return false,
+                Err(Refused::NoRoom) => return None,
                 Err(Refused::Broken(violation)) => self.broken(&worker, violation),
             }
         }
     }
 
     /// The worker with a free slot that holds least; failing that, one that may work ahead.
-    fn choose(&self) -> Option<Rc<Worker>> {
+    fn choose(&self, streams: bool, ahead: bool) -> Option<Rc<Worker>> {
         let workers = self.workers.borrow();
-        let free = workers.iter().filter(|worker| worker.has_free_slot()).min_by_key(|worker| worker.load());
+        let alone = self.quarantine.worker();
+        let fit =
+            || workers.iter().filter(|worker| Some(worker.id) != alone && (worker.streams || !streams));
+        let free = fit().filter(|worker| worker.has_free_slot()).min_by_key(|worker| worker.load());
         let best = free.or_else(|| {
-            workers.iter().filter(|worker| worker.may_work_ahead()).min_by_key(|worker| worker.load())
+            fit().filter(|worker| ahead && worker.may_work_ahead()).min_by_key(|worker| worker.load())
         });
         best.cloned()
     }
@@ -184,14 +266,16 @@ impl Router {
     /// 503 for those that have waited long enough.
     pub(super) fn expire_queue(&self, now: Instant) {
         let Some(limit) = seconds(self.settings.borrow().options.queue_timeout) else { return };
-        while let Some(exchange) = self.queue.first() {
-            if now.duration_since(exchange.times.get().queued) < limit {
-                return;
+        for lane in [&self.queue.others, &self.queue.suspects] {
+            while let Some(exchange) = lane.first() {
+                if now.duration_since(exchange.times.get().queued) < limit {
+                    break;
+                }
+                self.abandon(&exchange, message::Reason::Timeout);
+                self.log.warning(format_args!("{}: no worker was free for {limit:?}", exchange.what()));
+                self.turn_away(&exchange);
+                exchange.client.wake();
             }
-            self.abandon(&exchange, message::Reason::Timeout);
-            self.log.warning(format_args!("{}: no worker was free for {limit:?}", exchange.what()));
-            self.turn_away(&exchange);
-            exchange.client.wake();
         }
     }
 }

@@ -69,6 +69,7 @@ impl Router {
             let now = Instant::now();
             self.clients.expire(now);
             self.expire_queue(now);
+            self.expire_quarantine(now);
             let workers = self.workers.borrow().clone();
             for worker in &workers {
                 self.sweep_worker(worker, now);
@@ -87,9 +88,14 @@ impl Router {
     fn sweep_worker(&self, worker: &Rc<Worker>, now: Instant) {
         let settings = self.settings();
         let options = &settings.options;
+        // Before it is known whether it has read what was taken back: until then it was waited for.
+        let deaf = worker.deaf_since(now);
         let unread = worker.unread_since(now);
         if !matches!(worker.state.get(), State::Ready | State::Retiring) {
             return;
+        }
+        if let Err(violation) = worker.check() {
+            return self.broken(worker, violation);
         }
         worker.give_room();
         self.stop_if_idle(worker);
@@ -105,28 +111,34 @@ impl Router {
             let running = now.duration_since(times.handed);
             // An event loop serves many requests on one thread: there a silent one says nothing
             // about the worker.
-            let over = timeout.filter(|limit| !options.evented && !exchange.paused.get() && silent >= *limit);
+            let over = timeout.filter(|limit| !worker.evented && !exchange.paused.get() && silent >= *limit);
             let limit = seconds(options.request_timeout).filter(|limit| running >= *limit);
             if over.is_none() && limit.is_none() {
                 continue;
             }
-            if over.is_some() || !options.evented {
+            if over.is_some() || !worker.evented {
                 hung = Some((exchange.what(), if over.is_some() { silent } else { running }));
             }
-            worker.cancel(slot, message::Reason::Timeout, options.evented);
+            worker.cancel(slot, message::Reason::Timeout);
             self.flush_soon();
             self.fail(&exchange, 504);
         }
         if let (Some(limit), Some(since)) = (timeout, unread)
-            && (options.evented || worker.load() == 0)
+            && (worker.evented || worker.load() == 0)
             && now.duration_since(since) >= limit
         {
-            let what = if options.evented { "the event loop" } else { "no request, and it reads none" };
+            let what = if worker.evented { "the event loop" } else { "no request, and it reads none" };
             hung = hung.or(Some((what.to_owned(), now.duration_since(since))));
+        }
+        if let (Some(limit), Some(since)) = (timeout, deaf)
+            && now.duration_since(since) >= limit
+        {
+            let what = "it begins nothing that it is given".to_owned();
+            hung = hung.or(Some((what, now.duration_since(since))));
         }
         // Its client has left, or has got everything: nobody but us waits for that slot.
         if let (Some(limit), Some(since)) = (timeout, worker.silent_since())
-            && !options.evented
+            && !worker.evented
             && now.duration_since(since) >= limit
         {
             let what = "a request whose client has left".to_owned();
@@ -136,7 +148,7 @@ impl Router {
             worker.state.set(State::Hung);
             self.requeue(worker.take_back(now));
             self.control.report(&Report::Hung { id: worker.id, what: &what, seconds: silent.as_secs_f64() });
-        } else if options.evented && unread.is_none() {
+        } else if worker.evented && unread.is_none() {
             worker.say(message::PING);
         }
     }

@@ -9,9 +9,14 @@ use crate::client::Clients;
 
 const LAYOUT: Layout = Layout { slots: 8, requests: 256 << 10, responses: 256 << 10 };
 
-fn worker_of(slots: usize, max_requests: u64) -> (Worker, WorkerEnd) {
+/// A newcomer of a class that is no event loop.
+fn newcomer(slots: usize) -> Newcomer {
+    Newcomer { id: 7, pid: 123, slots, max_requests: 0, streams: false, evented: false }
+}
+
+fn worker_of(newcomer: Newcomer) -> (Worker, WorkerEnd) {
     let files = Files::create(LAYOUT).unwrap();
-    let worker = Worker::open(7, 123, slots, max_requests, files.router).unwrap();
+    let worker = Worker::open(newcomer, files.router).unwrap();
     let mut end = WorkerEnd::open(files.worker).unwrap();
     assert_eq!(next(&mut end), Some((message::HELLO, true)));
     assert!(worker.ready(0));
@@ -19,7 +24,7 @@ fn worker_of(slots: usize, max_requests: u64) -> (Worker, WorkerEnd) {
 }
 
 fn worker(slots: usize) -> (Worker, WorkerEnd) {
-    worker_of(slots, 0)
+    worker_of(newcomer(slots))
 }
 
 fn exchange(path: &str) -> Rc<Exchange> {
@@ -72,14 +77,14 @@ fn serve(worker: &Worker, end: &mut WorkerEnd, count: usize, micros: u32) {
 #[test]
 fn a_channel_whose_rings_are_too_small_is_refused() {
     let files = Files::create(Layout { requests: 128 << 10, ..LAYOUT }).unwrap();
-    let error = Worker::open(1, 1, 1, 0, files.router).unwrap_err();
+    let error = Worker::open(newcomer(1), files.router).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
 }
 
 #[test]
 fn a_worker_takes_nothing_before_it_is_ready() {
     let files = Files::create(LAYOUT).unwrap();
-    let worker = Worker::open(7, 123, 1, 0, files.router).unwrap();
+    let worker = Worker::open(newcomer(1), files.router).unwrap();
     assert!(!worker.has_free_slot() && !worker.may_work_ahead());
     assert!(worker.ready(0));
     assert!(worker.has_free_slot());
@@ -90,9 +95,9 @@ fn a_worker_takes_nothing_before_it_is_ready() {
 fn each_router_has_a_generation_of_its_own() {
     let files = Files::create(LAYOUT).unwrap();
     let again = files.router.each_ref().map(|fd| fd.try_clone().unwrap());
-    let first = Worker::open(7, 123, 1, 0, files.router).unwrap();
+    let first = Worker::open(newcomer(1), files.router).unwrap();
     let before = first.link.borrow().memory.generation();
-    let second = Worker::open(7, 123, 1, 0, again).unwrap();
+    let second = Worker::open(newcomer(1), again).unwrap();
     assert_ne!(second.link.borrow().memory.generation(), before);
 }
 
@@ -174,8 +179,8 @@ fn a_request_whose_body_is_under_way_is_not_taken_back() {
     worker.hand(&exchange, Instant::now()).unwrap();
     exchange.upload.set(crate::exchange::Upload { active: true, window: 0, begun: true });
     assert!(worker.take_back(Instant::now()).is_empty());
-    let (unbegun, begun) = worker.leave();
-    assert_eq!((unbegun.len(), begun.len()), (0, 1));
+    let estate = worker.leave();
+    assert_eq!((estate.unbegun.len(), estate.begun.len()), (0, 1));
 }
 
 #[test]
@@ -192,7 +197,8 @@ fn a_dead_worker_leaves_what_it_had_begun_and_what_not() {
     // The third is claimed, but still in the ring.
     let frame = end.requests.peek().unwrap().unwrap();
     assert!(end.requests.claim(&frame));
-    let (unbegun, begun) = worker.leave();
+    let Estate { unbegun, begun, worked } = worker.leave();
+    assert!(worked);
     assert!(unbegun.len() == 1 && Rc::ptr_eq(&unbegun[0], &exchanges[3]));
     assert!(begun.len() == 2 && Rc::ptr_eq(&begun[0], &exchanges[0]) && Rc::ptr_eq(&begun[1], &exchanges[2]));
     assert!(exchanges.iter().all(|exchange| exchange.place.get() == Place::Home));
@@ -200,7 +206,7 @@ fn a_dead_worker_leaves_what_it_had_begun_and_what_not() {
 
 #[test]
 fn cancelling_takes_back_what_was_not_begun_and_tells_about_the_rest() {
-    let (worker, mut end) = worker(2);
+    let (worker, mut end) = worker_of(Newcomer { evented: true, ..newcomer(2) });
     let (begun, waiting) = (exchange("/1"), exchange("/2"));
     worker.hand(&begun, Instant::now()).unwrap();
     worker.hand(&waiting, Instant::now()).unwrap();
@@ -208,15 +214,15 @@ fn cancelling_takes_back_what_was_not_begun_and_tells_about_the_rest() {
     let (Place::Held(_, one), Place::Held(_, two)) = (begun.place.get(), waiting.place.get()) else {
         panic!("not held")
     };
-    worker.cancel(two, message::Reason::ClientLeft, true);
+    worker.cancel(two, message::Reason::ClientLeft);
     assert_eq!(worker.load(), 1);
-    worker.cancel(one, message::Reason::ClientLeft, true);
+    worker.cancel(one, message::Reason::ClientLeft);
     assert_eq!(worker.load(), 1, "until it is done");
     assert_eq!(end.memory.flow(usize::from(one)).unwrap().load(Ordering::Acquire), CANCELLED);
     assert_eq!(next(&mut end), Some((message::REQUEST, false)));
     assert_eq!(next(&mut end), Some((message::CANCEL, true)));
     // Whoever gets the slot next begins with a clean word.
-    worker.cancel(one, message::Reason::ClientLeft, false);
+    worker.cancel(one, message::Reason::ClientLeft);
     let id = worker.at(one).unwrap().0;
     worker.finish(id, 1);
     let third = exchange("/3");
@@ -246,7 +252,7 @@ fn a_slot_that_nobody_waits_for_is_watched() {
 #[test]
 fn requests_of_an_earlier_router_take_slots_until_they_are_done() {
     let files = Files::create(LAYOUT).unwrap();
-    let worker = Worker::open(7, 123, 2, 0, files.router).unwrap();
+    let worker = Worker::open(newcomer(2), files.router).unwrap();
     worker.ready(2);
     assert_eq!(worker.load(), 2);
     assert!(!worker.has_free_slot());
@@ -320,7 +326,7 @@ fn what_finds_no_room_leaves_no_descriptor_behind() {
 fn a_ring_with_impossible_positions_breaks_the_worker() {
     let files = Files::create(LAYOUT).unwrap();
     let memory = std::fs::File::from(files.worker[0].try_clone().unwrap());
-    let worker = Worker::open(7, 123, 8, 0, files.router).unwrap();
+    let worker = Worker::open(newcomer(8), files.router).unwrap();
     worker.ready(0);
     // Full, so that it has to look at where the other side is: nowhere.
     let exchange = exchange("/");
@@ -333,7 +339,7 @@ fn a_ring_with_impossible_positions_breaks_the_worker() {
 
 #[test]
 fn what_was_given_back_does_not_count_for_max_requests() {
-    let (worker, mut end) = worker_of(2, 2);
+    let (worker, mut end) = worker_of(Newcomer { max_requests: 2, ..newcomer(2) });
     let (one, two) = (exchange("/1"), exchange("/2"));
     worker.hand(&one, Instant::now()).unwrap();
     assert_eq!(worker.take_back(Instant::now()).len(), 1);
@@ -423,4 +429,57 @@ fn a_worker_that_is_told_to_wait_may_go_on_later() {
     assert_eq!(word(), 0);
     let timeout = Some(Duration::from_secs(10));
     assert!(end.room.wait(end.descriptors.as_fd(), timeout).unwrap().0, "it is woken");
+}
+
+#[test]
+fn a_worker_that_begins_nothing_is_deaf_until_it_does() {
+    let (worker, mut end) = worker(2);
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    worker.deaf_since(start);
+    assert_eq!(worker.deaf_since(at(10)), None, "it was given nothing");
+    let exchange = exchange("/");
+    worker.hand(&exchange, at(10)).unwrap();
+    assert_eq!(worker.deaf_since(at(20)), Some(at(20)));
+    assert_eq!(worker.take_back(at(20)).len(), 1);
+    assert_eq!(worker.deaf_since(at(30)), Some(at(20)));
+    // It skips what was taken back: that is nothing.
+    assert_eq!(next(&mut end), Some((message::REQUEST, false)));
+    worker.unread_since(at(30));
+    worker.hand(&exchange, at(35)).unwrap();
+    assert_eq!(worker.deaf_since(at(40)), Some(at(20)));
+    assert_eq!(next(&mut end), Some((message::REQUEST, true)));
+    assert_eq!(worker.deaf_since(at(50)), None);
+    worker.finish(id(&worker, &exchange), 1);
+    assert_eq!(worker.deaf_since(at(60)), None);
+}
+
+#[test]
+fn a_worker_that_is_busy_is_not_deaf_to_what_it_was_given_ahead() {
+    let (worker, mut end) = worker(1);
+    serve(&worker, &mut end, 100, 25);
+    let now = Instant::now();
+    worker.hand(&exchange("/busy"), now).unwrap();
+    worker.hand(&exchange("/ahead"), now).unwrap();
+    next(&mut end);
+    worker.deaf_since(now);
+    for seconds in 1..100 {
+        assert_eq!(worker.deaf_since(now + Duration::from_secs(seconds)), None);
+    }
+}
+
+#[test]
+fn an_event_loop_with_free_slots_is_deaf_though_it_has_begun_something() {
+    let (worker, mut end) = worker_of(Newcomer { evented: true, ..newcomer(2) });
+    let now = Instant::now();
+    worker.hand(&exchange("/long"), now).unwrap();
+    next(&mut end);
+    worker.deaf_since(now);
+    assert_eq!(worker.deaf_since(now), None, "nothing else was given");
+    worker.hand(&exchange("/waits"), now).unwrap();
+    assert_eq!(worker.deaf_since(now), Some(now));
+    // With all of its slots taken it need not begin more.
+    next(&mut end);
+    worker.deaf_since(now);
+    assert_eq!(worker.deaf_since(now), None);
 }

@@ -47,6 +47,8 @@ pub struct Asked {
 pub struct Fake {
     pub id: u32,
     pub end: WorkerEnd,
+    /// The memory that it shares with the router, to write into what it must not.
+    pub memory: File,
 }
 
 pub const END: u16 = message::END;
@@ -55,7 +57,14 @@ pub const ALL: u16 = message::END | message::DONE;
 
 impl Fake {
     pub fn open(id: u32, fds: [OwnedFd; 5]) -> Self {
-        Self { id, end: WorkerEnd::open(fds).unwrap() }
+        let memory = fds[0].try_clone().unwrap().into();
+        Self { id, end: WorkerEnd::open(fds).unwrap(), memory }
+    }
+
+    /// Write zeros over all that both sides share, but for the sizes.
+    pub fn wipe(&self) {
+        let size = self.memory.metadata().unwrap().len() as usize;
+        self.memory.write_all_at(&vec![0; size - 64], 64).unwrap();
     }
 
     /// Wait for the router's greeting and answer it.
@@ -122,6 +131,12 @@ impl Fake {
     /// Is there nothing that the router wants of us?
     pub fn has_nothing(&mut self) -> bool {
         self.end.requests.is_empty()
+    }
+
+    /// Is the next frame a request that nobody has begun nor taken back?
+    pub fn has_pending(&mut self) -> bool {
+        let next = self.end.requests.peek().unwrap();
+        next.is_some_and(|frame| frame.kind == message::REQUEST && self.end.requests.is_pending(&frame))
     }
 
     fn decode(&mut self, kind: u16, payload: &[u8], claimed: bool) -> Option<Event> {

@@ -59,6 +59,9 @@ pub struct House {
     pub address: SocketAddr,
     pub directory: Directory,
     pub options: Value,
+    /// What the class of the workers is, of those that come from now on.
+    pub streams: bool,
+    pub evented: bool,
     /// What was reported and not yet asked for.
     reports: RefCell<Vec<Value>>,
     next: u32,
@@ -67,7 +70,8 @@ pub struct House {
 }
 
 impl House {
-    /// A router with one listener and settings that suit most tests.
+    /// A router with one listener and settings that suit most tests. What they say of `streams` and
+    /// `evented` is meant for the workers.
     pub fn open(change: impl FnOnce(&mut Value)) -> Self {
         let directory = Directory::new();
         let path = |name: &str| directory.0.join(name).to_str().unwrap().to_owned();
@@ -87,6 +91,8 @@ impl House {
             "tmp_upload_dir": path(""),
         });
         change(&mut options);
+        let mut take = |name| options.as_object_mut().unwrap().remove(name) == Some(Value::Bool(true));
+        let (streams, evented) = (take("streams"), take("evented"));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let mut house = Self {
@@ -96,6 +102,8 @@ impl House {
             address,
             directory,
             options,
+            streams,
+            evented,
             reports: RefCell::default(),
             next: 1,
             ends: Vec::new(),
@@ -134,14 +142,23 @@ impl House {
         self.worker_of(slots, 0)
     }
 
-    /// As [`House::worker`], with a bound on its requests.
-    pub fn worker_of(&mut self, slots: usize, max_requests: u64) -> Fake {
+    /// A worker that is not ready yet.
+    pub fn boot(&mut self, slots: usize) -> Fake {
+        self.boot_of(slots, 0)
+    }
+
+    fn boot_of(&mut self, slots: usize, max_requests: u64) -> Fake {
         let files = Files::create(LAYOUT).unwrap();
         let id = self.next;
         self.next += 1;
         self.ends.push((id, files.router));
         self.attach(id, slots, max_requests);
-        let mut fake = Fake::open(id, files.worker);
+        Fake::open(id, files.worker)
+    }
+
+    /// As [`House::worker`], with a bound on its requests.
+    pub fn worker_of(&mut self, slots: usize, max_requests: u64) -> Fake {
+        let mut fake = self.boot_of(slots, max_requests);
         fake.greet(0);
         self.report("ready");
         fake
@@ -152,7 +169,8 @@ impl House {
         let (_, fds) = self.ends.iter().find(|(other, _)| *other == id).unwrap();
         let numbers: Vec<i32> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let order = json!({
-            "type": "worker", "id": id, "pid": 40_000 + id, "slots": slots, "max_requests": max_requests
+            "type": "worker", "id": id, "pid": 40_000 + id, "slots": slots, "max_requests": max_requests,
+            "streams": self.streams, "evented": self.evented,
         });
         self.order(&order, &numbers);
     }

@@ -4,6 +4,7 @@
 
 mod bodies;
 mod client;
+mod deaths;
 mod ending;
 mod fake;
 mod house;

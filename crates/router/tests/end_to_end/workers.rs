@@ -59,7 +59,9 @@ fn a_worker_that_dies_with_a_request_is_a_502() {
     assert_eq!(response.status, 502);
     // No connection drops for it.
     assert!(response.keeps_alive());
-    assert!(house.errors().contains("was killed by SIGKILL while it served GET /dies"));
+    let lost = house.report("lost");
+    let said = (lost["pid"].as_u64(), lost["why"].as_str(), lost["what"].as_str());
+    assert_eq!(said, (Some(40_001), Some("was killed by SIGKILL"), Some("GET /dies")));
     let mut worker = house.worker(1);
     client.get("/lives");
     let asked = worker.expect("/lives");
