@@ -116,9 +116,7 @@ other = logging.getLogger("remuda.error")
 other.error("to the other log")
 """
     assert run(tmp_path, program) == ""
-    assert matches(
-        RECORD + r"\[ERROR\] to the other log\n", (tmp_path / "other").read_text()
-    )
+    assert matches(RECORD + r"\[ERROR\] to the other log\n", (tmp_path / "other").read_text())
 
 
 def test_a_module_of_the_application_that_is_called_logging_is_left_alone(tmp_path: Path) -> None:

@@ -222,8 +222,8 @@ impl Worker {
 
     /// May it have sent responses that it has not woken us for? One that is asked for more than it
     /// has begun need not; an event loop has begun all that it has read.
-    pub fn may_owe_wake(&self, evented: bool) -> bool {
-        self.works_ahead() || (evented && self.load() > 1 && !self.link.borrow().requests.is_drained())
+    pub fn may_owe_wake(&self) -> bool {
+        self.works_ahead() || (self.evented && self.load() > 1 && !self.link.borrow().requests.is_drained())
     }
 
     fn takes_requests(&self) -> bool {

@@ -45,7 +45,10 @@ def main(config: Config, log: Log, link: int, worker_id: int, *, server: object 
         # For the hook worker_exit: there never was another.
         Worker(config, log, (), worker_id, server=server)._exit()
         return error.exit_code
-    arbiter.send(application.kind.encode())
+    if (doubt := app.doubt(application, config)) is not None:
+        log.warning("%s", doubt)
+    # One that does not show what it is is taken for WSGI.
+    arbiter.send((application.kind or "wsgi").encode())
     name, files, _, _ = socket.recv_fds(arbiter, 256, FILES, CLOSED_ON_EXEC)
     for fd in files:
         os.set_inheritable(fd, False)

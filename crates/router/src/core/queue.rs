@@ -236,7 +236,7 @@ impl Router {
                     if !worker.dirty.replace(true) {
                         self.flush.notify_one();
                     }
-                    if worker.may_owe_wake(self.settings.borrow().options.evented) {
+                    if worker.may_owe_wake() {
                         self.ahead.notify_one();
                     }
                     if worker.is_spent() {

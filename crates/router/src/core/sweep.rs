@@ -39,10 +39,9 @@ impl Router {
         loop {
             self.ahead.notified().await;
             loop {
-                let evented = self.settings.borrow().options.evented;
                 let workers = self.workers.borrow();
                 let ahead: Vec<_> =
-                    workers.iter().filter(|worker| worker.may_owe_wake(evented)).cloned().collect();
+                    workers.iter().filter(|worker| worker.may_owe_wake()).cloned().collect();
                 drop(workers);
                 if ahead.is_empty() {
                     break;
