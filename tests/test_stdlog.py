@@ -98,7 +98,8 @@ except ZeroDivisionError:
 """
     pattern = (
         RECORD
-        + r"\[ERROR\] first\nsecond\\x1b\[31m\\r\nTraceback .*\nZeroDivisionError: division by zero\n"
+        + r"\[ERROR\] first\nsecond\\x1b\[31m\\r\nTraceback .*"
+        + r"\nZeroDivisionError: division by zero\n"
     )
     assert matches(pattern, run(tmp_path, program))
 
@@ -116,9 +117,7 @@ other = logging.getLogger("remuda.error")
 other.error("to the other log")
 """
     assert run(tmp_path, program) == ""
-    assert matches(
-        RECORD + r"\[ERROR\] to the other log\n", (tmp_path / "other").read_text()
-    )
+    assert matches(RECORD + r"\[ERROR\] to the other log\n", (tmp_path / "other").read_text())
 
 
 def test_a_module_of_the_application_that_is_called_logging_is_left_alone(tmp_path: Path) -> None:

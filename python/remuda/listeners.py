@@ -271,9 +271,7 @@ def _listen(
     raise BindError(f"Can't connect to {address}: {last.strerror}", _hint(last, address))
 
 
-def _bind(
-    bind: str, address: tuple[str, int] | str, config: Settings, *, v6only: bool
-) -> Listener:
+def _bind(bind: str, address: tuple[str, int] | str, config: Settings, *, v6only: bool) -> Listener:
     if isinstance(address, str):
         return _bind_unix(bind, address, config)
     family, target = _resolve(*address)
