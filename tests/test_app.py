@@ -287,10 +287,10 @@ def test_what_does_not_show_its_kind_is_run_by_the_class_that_is_chosen(module, 
     loaded = app.load(f"{name}:app")
     assert loaded.kind is None
     for chosen in ("sync", "gevent", "asgi", "tornado"):
-        config = load_config(["-k", chosen, f"{name}:app"], {}, os.getcwd())
+        config = load_config(["-k", chosen, f"{name}:app"], {}, "/")
         assert config.worker_class_for(loaded.kind) == chosen
         assert app.doubt(loaded, config) is None
-    config = load_config([f"{name}:app"], {}, os.getcwd())
+    config = load_config([f"{name}:app"], {}, "/")
     assert config.worker_class_for(loaded.kind) == "sync"
     assert f"{name}:app does not show whether it is WSGI or ASGI" in app.doubt(loaded, config)
 

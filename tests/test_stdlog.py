@@ -98,7 +98,8 @@ except ZeroDivisionError:
 """
     pattern = (
         RECORD
-        + r"\[ERROR\] first\nsecond\\x1b\[31m\\r\nTraceback .*\nZeroDivisionError: division by zero\n"
+        + r"\[ERROR\] first\nsecond\\x1b\[31m\\r\nTraceback .*"
+        + r"\nZeroDivisionError: division by zero\n"
     )
     assert matches(pattern, run(tmp_path, program))
 

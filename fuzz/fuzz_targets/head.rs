@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wire::{Framing, HeadReader, Limits, is_field_value, is_token};
+use wire::{Framing, HeadReader, Limits, ascii_target, is_field_value, is_token};
 
 /// Small enough to be reached.
 fn limits() -> Limits {
@@ -37,6 +37,11 @@ fuzz_target!(|input: &[u8]| {
     assert!(head.fields().len() <= limits.fields);
     assert!(is_token(head.method));
     assert!(!head.path.is_empty());
+    for part in [head.target, head.path, head.query] {
+        let ascii = ascii_target(part);
+        assert!(ascii.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#'));
+        assert_eq!(part.is_ascii(), *ascii == *part);
+    }
     let mut lengths = 0;
     let mut codings = 0;
     for (name, value) in head.fields() {

@@ -246,8 +246,8 @@ def _is_async(function: object) -> bool:
 
     if inspect.iscoroutinefunction(function):
         return True
-    # Before Python 3.12 this is how asgiref, asyncio and Cython mark what returns a coroutine though
-    # it is not `async def`. Without asyncio nothing can be marked.
+    # Before Python 3.12 asgiref, asyncio and Cython mark so what returns a coroutine and is not
+    # `async def`. Without asyncio nothing can be marked.
     mark = getattr(sys.modules.get("asyncio.coroutines"), "_is_coroutine", None)
     return mark is not None and getattr(function, "_is_coroutine", None) is mark
 

@@ -160,7 +160,9 @@ class Settings:
 
         `HOST`, `HOST:PORT`, `[::1]:PORT`, `unix:PATH` or `fd://N`; the port is 8000 where none is
         given, and an empty host means all of IPv4. Where the variable `PORT` is set, the default is
-        `0.0.0.0:$PORT`. The mode of a unix socket follows from `umask`.""",
+        `0.0.0.0:$PORT`. The mode of a unix socket follows from `umask`. `[::]` is all of IPv6 and,
+        where the system is set so, of IPv4; beside an IPv4 address of the same port it is IPv6
+        alone.""",
     )
     backlog = Setting(
         _SOCKET,
@@ -195,7 +197,8 @@ class Settings:
 
         Or a class of one's own as `package.module.Class`. `sync` with `threads` above 1 is
         `gthread`. When it is not set at all, an ASGI application gets `asgi` and a Tornado one
-        `tornado` by themselves.""",
+        `tornado` by themselves. One that does not show what it is, because it can be called with
+        anything, is taken for WSGI then, with a warning; a class that is set is believed.""",
         differs="eventlet is still there, and an application that needs another class than sync "
         "gets it where none is chosen.",
     )
@@ -321,6 +324,16 @@ class Settings:
         64 * KIB,
         router=True,
         doc="""The longest head of a request in bytes, all of it; 431 beyond it.""",
+    )
+    non_ascii_target = Setting(
+        _LIMITS,
+        Choice("encode", "refuse"),
+        "encode",
+        router=True,
+        doc="""What to do with bytes beyond ASCII in a request's target: encode or refuse.
+
+        No client should send them, but some send what their users typed. `encode` serves the
+        request as if they had been percent-encoded; `refuse` answers 400.""",
     )
     limit_request_body = Setting(
         _LIMITS,
@@ -528,7 +541,7 @@ class Settings:
         doc="""Where bodies that are too large for memory wait; the system's directory by default.
 
         The files have no name and are gone with their request. With a full disk the answer is
-        507.""",
+        507. Whether files can be made there is found out at the start.""",
         differs="there is a flag, and Remuda itself puts bodies there.",
     )
     pythonpath = Setting(
@@ -626,7 +639,11 @@ class Settings:
         "-",
         flags=("--error-logfile", "--log-file"),
         router=True,
-        doc="""The file for the error log; `-` is stderr.""",
+        doc="""The file for the error log; `-` is stderr.
+
+        What an application gives to the loggers `gunicorn.error`, `gunicorn.access` and
+        `remuda.error` of the standard library's logging goes there, too. Their level is
+        `loglevel`.""",
     )
     loglevel = Setting(
         _LOGGING,

@@ -233,7 +233,10 @@ impl Connection {
                 match self.reader.read(unread, &settings.limits) {
                     Ok(Some(len)) => return Ok(len),
                     Ok(None) => {}
-                    Err(reject) => return Err(reject.into()),
+                    Err(reject) => {
+                        let foreign = if first { wire::foreign(unread) } else { None };
+                        return Err(foreign.map_or_else(|| reject.into(), End::from));
+                    }
                 }
                 let begun = since.unwrap_or_else(Instant::now);
                 self.client.set_deadline(seconds(settings.options.header_timeout).map(|wait| begun + wait));

@@ -8,9 +8,12 @@
 //! reg-name    = *( unreserved / pct-encoded / sub-delims )                       RFC 3986 3.2.2
 //! ```
 //!
-//! A request target is read as VCHAR without `#`. RFC 3986 allows less, but browsers send `|`, `^`
-//! and brackets as they are, and none of these can end or split a line. A fragment is never sent
-//! (RFC 9112 3.2), so `#` is refused.
+//! A request target is read as VCHAR and bytes beyond ASCII, without `#`. RFC 3986 allows less, but
+//! browsers send `|`, `^` and brackets as they are, scripts whatever their users typed, and none of
+//! these can end or split a line. Nothing beyond ASCII is handed on: see [`ascii_target`]. A fragment
+//! is never sent (RFC 9112 3.2), so `#` is refused.
+
+use std::borrow::Cow;
 
 const TCHAR: u8 = 1;
 const TARGET: u8 = 2;
@@ -29,7 +32,7 @@ const fn classes() -> [u8; 256] {
         if b.is_ascii_alphanumeric() {
             table[byte] |= TCHAR | REG_NAME;
         }
-        if b.is_ascii_graphic() && b != b'#' {
+        if (b.is_ascii_graphic() && b != b'#') || !b.is_ascii() {
             table[byte] |= TARGET;
         }
         if b == b'\t' || (b >= b' ' && b != 0x7F) {
@@ -77,6 +80,25 @@ pub(crate) fn token_span(bytes: &[u8]) -> usize {
 #[inline(always)]
 pub(crate) fn target_span(bytes: &[u8]) -> usize {
     span(bytes, TARGET)
+}
+
+/// A request target, or a part of one, with its bytes beyond ASCII percent-encoded, as they should
+/// have been sent (RFC 3986 2.1, 2.5). They mean the same so.
+#[must_use]
+pub fn ascii_target(target: &[u8]) -> Cow<'_, [u8]> {
+    if target.is_ascii() {
+        return Cow::Borrowed(target);
+    }
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'A' + value - 10 };
+    let mut encoded = Vec::with_capacity(3 * target.len());
+    for &byte in target {
+        if byte.is_ascii() {
+            encoded.push(byte);
+        } else {
+            encoded.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 0xF)]);
+        }
+    }
+    Cow::Owned(encoded)
 }
 
 /// How many bytes at the start of `bytes` may stand in a reg-name, percent signs aside.
@@ -231,9 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_printable_ascii_without_a_fragment() {
-        let expected: Vec<u8> = (0x21..=0x7E).filter(|&b| b != b'#').collect();
+    fn a_target_is_printable_without_a_fragment() {
+        let expected: Vec<u8> = (0x21..=0xFF).filter(|&b| b != b'#' && b != 0x7F).collect();
         assert_eq!(members(TARGET), expected);
+    }
+
+    #[test]
+    fn what_a_target_has_beyond_ascii_is_percent_encoded() {
+        assert!(matches!(ascii_target(b"/a%20b?c"), Cow::Borrowed(b"/a%20b?c")));
+        assert_eq!(*ascii_target("/\u{e4}%C3?\u{20ac}".as_bytes()), b"/%C3%A4%C3?%E2%82%AC"[..]);
+        assert_eq!(*ascii_target(b"\x80\xff"), b"%80%FF"[..]);
     }
 
     #[test]

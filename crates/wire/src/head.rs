@@ -68,7 +68,7 @@ pub enum Form {
 pub struct Head<'a> {
     /// As sent; methods are case-sensitive.
     pub method: &'a [u8],
-    /// The request target as sent.
+    /// The request target as sent; it may have bytes beyond ASCII.
     pub target: &'a [u8],
     /// The form of `target`.
     pub form: Form,
@@ -333,7 +333,10 @@ impl HeadReader {
                 _ => return Ok(true),
             }
         }
-        if area.len() == stop { Err(Kind::RequestLineTooLong) } else { Ok(false) }
+        if area.len() < stop {
+            return Ok(false);
+        }
+        Err(if stop < head_end { Kind::RequestLineTooLong } else { Kind::RequestLineBeyondHead })
     }
 
     /// Skips one empty line; whether the request line begins at `self.at`.

@@ -20,6 +20,7 @@ pub mod authority;
 pub mod body;
 mod control;
 pub mod fields;
+mod foreign;
 pub mod framing;
 pub mod grammar;
 pub mod head;
@@ -29,8 +30,9 @@ pub mod response;
 
 pub use body::{BodyReader, Step};
 pub use fields::Fields;
+pub use foreign::foreign;
 pub use framing::Framing;
-pub use grammar::{is_field_value, is_token};
+pub use grammar::{ascii_target, is_field_value, is_token};
 pub use head::{Form, Head, HeadReader, Version};
 pub use limits::Limits;
 pub use reject::Reject;

@@ -14,7 +14,8 @@ impl Reject {
         self.0.describe().0
     }
 
-    /// What is wrong, in a few words for the log. Holds no byte of the client's.
+    /// What is wrong, in a few words for the log; a limit is called as the setting is. Holds no byte
+    /// of the client's.
     #[must_use]
     pub fn reason(self) -> &'static str {
         self.0.describe().1
@@ -50,6 +51,7 @@ pub(crate) enum Kind {
     VersionMissing,
     VersionUnsupported,
     RequestLineTooLong,
+    RequestLineBeyondHead,
     FieldName,
     SpaceBeforeColon,
     Folded,
@@ -95,14 +97,15 @@ impl Kind {
             Kind::Version => (400, "malformed HTTP version"),
             Kind::VersionMissing => (505, "request line without an HTTP version"),
             Kind::VersionUnsupported => (505, "unsupported HTTP version"),
-            Kind::RequestLineTooLong => (414, "request line too long"),
+            Kind::RequestLineTooLong => (414, "request line longer than limit_request_line"),
+            Kind::RequestLineBeyondHead => (414, "request line longer than limit_request_head"),
             Kind::FieldName => (400, "field name is not a token followed by a colon"),
             Kind::SpaceBeforeColon => (400, "white space between field name and colon"),
             Kind::Folded => (400, "field line begins with white space"),
             Kind::FieldValue => (400, "control character in a field value"),
-            Kind::TooManyFields => (431, "too many fields"),
-            Kind::FieldTooLarge => (431, "field too large"),
-            Kind::HeadTooLarge => (431, "head too large"),
+            Kind::TooManyFields => (431, "more fields than limit_request_fields"),
+            Kind::FieldTooLarge => (431, "field larger than limit_request_field_size"),
+            Kind::HeadTooLarge => (431, "head larger than limit_request_head"),
             Kind::HostMissing => (400, "no Host field"),
             Kind::HostRepeated => (400, "more than one Host field"),
             Kind::Host => (400, "invalid Host field"),

@@ -80,3 +80,13 @@ pub(super) fn put_long(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), TooLong> {
     out.extend_from_slice(bytes);
     Ok(())
 }
+
+/// Put bytes, or only their length where they are `known` from what comes before.
+pub(super) fn put_part(out: &mut Vec<u8>, bytes: &[u8], known: bool) -> Result<(), TooLong> {
+    if !known {
+        return put_long(out, bytes);
+    }
+    let len = u32::try_from(bytes.len()).map_err(|_| TooLong)?;
+    out.extend_from_slice(&len.to_le_bytes());
+    Ok(())
+}

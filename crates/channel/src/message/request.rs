@@ -1,6 +1,6 @@
 //! A request, on its way to the worker.
 
-use super::coding::{Reader, TooLong, put_long, put_short};
+use super::coding::{Reader, TooLong, put_long, put_part, put_short};
 use super::fields::Fields;
 use crate::Violation;
 
@@ -61,6 +61,11 @@ pub struct Request<'a> {
 const HTTPS: u8 = 1;
 /// In the byte of flags: the client declared a Content-Length.
 const HAS_LENGTH: u8 = 2;
+/// In the byte of flags: the path is what the target begins with, and only its length is told. So a
+/// long target takes its own room once.
+const PATH_BEGINS: u8 = 4;
+/// In the byte of flags: the query is what the target ends with, and only its length is told.
+const QUERY_ENDS: u8 = 8;
 
 impl<'a> Request<'a> {
     /// Begin a `REQUEST` message in `out`, which is emptied: the id (0 until
@@ -76,7 +81,9 @@ impl<'a> Request<'a> {
         out.extend_from_slice(&line.content_length.unwrap_or(0).to_le_bytes());
         let https = if line.https { HTTPS } else { 0 };
         let has_length = if line.content_length.is_some() { HAS_LENGTH } else { 0 };
-        out.extend_from_slice(&[0, line.version, https | has_length]);
+        let path_begins = if line.target.starts_with(line.path) { PATH_BEGINS } else { 0 };
+        let query_ends = if line.target.ends_with(line.query) { QUERY_ENDS } else { 0 };
+        out.extend_from_slice(&[0, line.version, https | has_length | path_begins | query_ends]);
         out.extend_from_slice(&line.peer_port.to_le_bytes());
         out.extend_from_slice(&line.server_port.to_le_bytes());
         put_short(out, line.method)?;
@@ -84,8 +91,8 @@ impl<'a> Request<'a> {
         put_short(out, line.server)?;
         put_short(out, line.script_name)?;
         put_long(out, line.target)?;
-        put_long(out, line.path)?;
-        put_long(out, line.query)
+        put_part(out, line.path, path_begins != 0)?;
+        put_part(out, line.query, query_ends != 0)
     }
 
     /// Name the request in its encoded message.
@@ -129,19 +136,34 @@ impl<'a> Request<'a> {
         let (id, len, length) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let (kind, version, flags) = (reader.u8()?, reader.u8()?, reader.u8()?);
         let (peer_port, server_port) = (reader.u16()?, reader.u16()?);
+        let (method, peer) = (reader.short_bytes()?, reader.short_bytes()?);
+        let (server, script_name) = (reader.short_bytes()?, reader.short_bytes()?);
+        let target = reader.long_bytes()?;
+        let beyond = || Violation("a part of a target is longer than it");
+        let path = if flags & PATH_BEGINS == 0 {
+            reader.long_bytes()?
+        } else {
+            target.get(..reader.u32()? as usize).ok_or_else(beyond)?
+        };
+        let query = if flags & QUERY_ENDS == 0 {
+            reader.long_bytes()?
+        } else {
+            let start = target.len().checked_sub(reader.u32()? as usize).ok_or_else(beyond)?;
+            target.get(start..).ok_or_else(beyond)?
+        };
         let line = RequestLine {
             version,
             https: flags & HTTPS != 0,
             peer_port,
             server_port,
             content_length: (flags & HAS_LENGTH != 0).then_some(length),
-            method: reader.short_bytes()?,
-            peer: reader.short_bytes()?,
-            server: reader.short_bytes()?,
-            script_name: reader.short_bytes()?,
-            target: reader.long_bytes()?,
-            path: reader.long_bytes()?,
-            query: reader.long_bytes()?,
+            method,
+            peer,
+            server,
+            script_name,
+            target,
+            path,
+            query,
         };
         let fields = Fields::decode(&mut reader)?;
         let payload = match kind {

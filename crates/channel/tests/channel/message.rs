@@ -75,7 +75,13 @@ fn line() -> impl Strategy<Value = Line> {
     let length = prop_oneof![Just(None), any::<u64>().prop_map(Some), Just(Some(u64::MAX)), Just(Some(0))];
     let numbers = (any::<u8>(), any::<bool>(), any::<u16>(), any::<u16>(), length);
     let texts = std::array::from_fn::<_, 7, _>(|_| bytes(30));
-    (numbers, texts).prop_map(|(numbers, texts)| Line { numbers, texts })
+    // As a rule path and query are parts of the target.
+    (numbers, texts, any::<bool>()).prop_map(|(numbers, mut texts, whole)| {
+        if whole {
+            texts[1] = [&texts[2][..], b"?", &texts[3]].concat();
+        }
+        Line { numbers, texts }
+    })
 }
 
 #[derive(Debug, Clone)]
@@ -300,6 +306,27 @@ fn what_does_not_fit_is_refused_when_it_is_written() {
     writer.finish().unwrap();
     let request = Request::decode(&message).unwrap();
     assert_eq!((request.fields.len(), request.line.target.len()), (65_535, 65_536));
+}
+
+#[test]
+fn a_long_target_takes_its_room_once_and_its_parts_cannot_leave_it() {
+    let (path, query) = (vec![b'p'; 30_000], vec![b'q'; 30_000]);
+    let target = [&path[..], b"?", &query].concat();
+    let line = Line { numbers: (11, false, 0, 0, None), texts: std::array::from_fn(|_| Vec::new()) };
+    let line = RequestLine { target: &target, path: &path, query: &query, ..line.borrow() };
+    let mut message = Vec::new();
+    Request::start(&mut message, &line).unwrap();
+    put_fields(&mut message, &Vec::new());
+    assert!(message.len() < target.len() + 100);
+    let back = Request::decode(&message).unwrap().line;
+    assert!(back.target == target && back.path == path && back.query == query);
+    // The lengths of the two, behind the target.
+    let end = message.windows(2).rposition(|pair| pair[1] == b'q').unwrap() + 2;
+    for place in [end, end + 4] {
+        let mut wrong = message.clone();
+        wrong[place..place + 4].copy_from_slice(&(target.len() as u32 + 1).to_le_bytes());
+        assert!(Request::decode(&wrong).is_err());
+    }
 }
 
 #[test]

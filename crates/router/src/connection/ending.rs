@@ -35,6 +35,12 @@ impl From<Reject> for End {
     }
 }
 
+impl From<(u16, &'static str)> for End {
+    fn from((status, reason): (u16, &'static str)) -> Self {
+        Self::Refused(status, reason)
+    }
+}
+
 impl From<trust::Refused> for End {
     fn from(refused: trust::Refused) -> Self {
         Self::Refused(400, refused.reason())

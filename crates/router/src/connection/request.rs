@@ -1,5 +1,6 @@
 //! From what the client has sent to the message for a worker: the head, and a body that is awaited.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use channel::message::{FieldsWriter, Payload, Request, RequestLine};
@@ -15,6 +16,9 @@ use crate::worker::MAX_MESSAGE;
 
 /// A request of at most so many bytes travels in the ring with its body; a larger body as a file.
 const IN_RING: usize = 64 * 1024;
+
+/// A head within all limits may have too many short fields, or too much to encode.
+const TOO_LARGE: &str = "head larger than what can be handed to a worker, whatever limit_request_head says";
 
 /// What the head of a request asks for.
 #[derive(Debug, Clone, Copy)]
@@ -47,14 +51,20 @@ impl Connection {
         for (name, value) in head.fields() {
             told.field(name, value)?;
         }
+        let is_ascii = head.target.is_ascii();
+        if !is_ascii && settings.options.non_ascii_target == "refuse" {
+            return Err(End::Refused(400, "byte beyond ASCII in the request target (non_ascii_target)"));
+        }
+        let part = |part| if is_ascii { Cow::Borrowed(part) } else { wire::ascii_target(part) };
+        let (target, path, query) = (part(head.target), part(head.path), part(head.query));
         let mut message = self.exchange.message.borrow_mut();
         let line = RequestLine {
             version: if head.version == Version::Http11 { 11 } else { 10 },
             https: told.scheme() == Scheme::Https,
             method: head.method,
-            target: head.target,
-            path: head.path,
-            query: head.query,
+            target: &target,
+            path: &path,
+            query: &query,
             script_name: told.script_name().unwrap_or_default(),
             peer: self.peer.text.as_bytes(),
             peer_port: self.peer.address.map_or(0, |address| address.port()),
@@ -65,7 +75,7 @@ impl Connection {
                 Framing::None | Framing::Chunked => None,
             },
         };
-        let too_large = |_| End::Refused(431, "the head is too large");
+        let too_large = |_| End::Refused(431, TOO_LARGE);
         Request::start(&mut message, &line).map_err(too_large)?;
         let mut fields = FieldsWriter::new(&mut message);
         for (name, value) in head.fields() {
@@ -81,7 +91,7 @@ impl Connection {
         }
         fields.finish().map_err(too_large)?;
         if message.len() > MAX_MESSAGE {
-            return Err(End::Refused(431, "the head is too large"));
+            return Err(End::Refused(431, TOO_LARGE));
         }
         Ok(Plan { framing: head.framing, expects: head.expect_continue })
     }
