@@ -76,6 +76,7 @@ class Arbiter(Server):
             "retired": self._retired,
             "hung": self._hung,
             "broken": self._broken,
+            "pong": self._pong,
         }
 
     # The loop
@@ -156,9 +157,11 @@ class Arbiter(Server):
 
     def _wait(self, now: float) -> None:
         """Until something happens or is due."""
-        times = [self.children.next_event(now), self.router.next_event(now)]
+        times = [self.children.next_event(now)]
         if self.shutdown is not None:
-            times = [self.children.next_event(now), self.shutdown.next_event()]
+            times.append(self.shutdown.next_event())
+        if self.shutdown is None or self.router.pid is not None:
+            times.append(self.router.next_event(now))
         due = min((when for when in times if when is not None), default=None)
         poll = select.poll()
         poll.register(self.signals.fileno(), select.POLLIN)
@@ -321,6 +324,9 @@ class Arbiter(Server):
             now = time.monotonic()
             self._doom(child, now, now)
 
+    def _pong(self, _message: dict[str, Any]) -> None:
+        self.router.answered()
+
     def _child(self, message: dict[str, Any]) -> Child | None:
         """The worker that a message is about. None when it has been reaped since."""
         number = message.get("id")
@@ -333,6 +339,7 @@ class Arbiter(Server):
         if router.overdue(now):
             self.log.error("The router (pid:%s) does not start or exit in time: killed", router.pid)
             router.kill()
+        router.look_after(now)
         if router.pid is not None or self.shutdown is not None or now < router.backoff.not_before:
             return
         try:
@@ -357,6 +364,7 @@ class Arbiter(Server):
         options = self.config.router_options()
         options.update(streams=worker.streams, evented=worker.evented)
         self.router.send({"type": "options", **options})
+        self.router.watch(self.config.router_timeout, time.monotonic())
 
     def tell_listeners(self) -> None:
         """Give the router the sockets to serve."""

@@ -242,6 +242,16 @@ class Settings:
         is the loop that must not be blocked. Starting a worker has the same limit.""",
         differs="it bounds each request of gthread, too, and the start of a worker.",
     )
+    router_timeout = Setting(
+        _WORKERS,
+        Seconds(),
+        10,
+        doc="""Replace a router that has not answered the arbiter for so long; 0 means never.
+
+        Its connections are lost, the workers stay. The log says what it did instead of answering.
+        Time in which the machine, or the arbiter with it, was suspended does not count. Set it to 0
+        to look at a router with a debugger.""",
+    )
     graceful_timeout = Setting(
         _WORKERS,
         Seconds(),

@@ -31,6 +31,7 @@ pub(crate) enum Order {
     Retire { id: u32 },
     Gone { id: u32, why: String },
     Reopen,
+    Ping,
     Stop { grace: f64 },
     Quit,
 }
@@ -54,6 +55,7 @@ pub(crate) enum Report<'a> {
     Retired { id: u32 },
     Hung { id: u32, what: &'a str, seconds: f64 },
     Broken { id: u32, why: &'a str },
+    Pong,
     Stopped,
 }
 

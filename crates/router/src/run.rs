@@ -159,6 +159,7 @@ impl Main {
             Order::Retire { id } => self.router.retire(id),
             Order::Gone { id, why } => self.router.gone(id, &why),
             Order::Reopen => self.router.reopen_logs(),
+            Order::Ping => self.router.control.report(&Report::Pong),
             Order::Stop { grace } => self.stop(Duration::try_from_secs_f64(grace).unwrap_or(ORPHAN_GRACE)),
             // Handled by the caller.
             Order::Quit => {}
