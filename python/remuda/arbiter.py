@@ -20,6 +20,7 @@ from .errors import AppLoadError, OtherClassError, RemudaError, WorkerBootError
 from .hooks import Server
 from .listeners import Listeners
 from .log import Log
+from .logfile import LogFile, access_log
 from .machinery import Machinery
 from .pidfile import PidFile
 from .router import Router
@@ -54,6 +55,7 @@ class Arbiter(Server):
         self.children = Children(config.workers)
         self.router = Router(self.machinery.route, self.log)
         self.listeners = Listeners()
+        self.access: LogFile | None = None
         self.pidfile: PidFile | None = None
         self.shutdown: Shutdown | None = None
         self.reloading: reload.Reload | None = None
@@ -109,7 +111,7 @@ class Arbiter(Server):
             self.pidfile = PidFile(config.pidfile)
         os.environ["SERVER_SOFTWARE"] = f"remuda/{__version__}"
         self.machinery.prepare(config)
-        process.give_access_log(config)
+        self.access = access_log(config)
         if config.preload_app:
             if self.machinery.worker_class(config).patches:
                 log.warning(
@@ -252,7 +254,7 @@ class Arbiter(Server):
             if child.state is State.BOOTING:
                 child.reopens = True
             elif child.state in (State.READY, State.RETIRING):
-                self.signal(child, signal.SIGUSR1)
+                self._reopen_in(child)
 
     def _usr2(self) -> None:
         self.log.warning("USR2 signal ignored: changing the running program is not supported yet")
@@ -262,11 +264,29 @@ class Arbiter(Server):
 
     def _reopen(self) -> None:
         self.log.reopen()
-        try:
-            process.give_access_log(self.config)
-        except RemudaError as error:
-            self.log.error("%s", error)
-        self.router.send({"type": "reopen"})
+        if self.access is not None:
+            try:
+                self.access.reopen()
+            except OSError as error:
+                self.log.error(
+                    "Cannot reopen the access log %s: %s", self.access.path, error.strerror
+                )
+        self.router.send({"type": "reopen"}, self._log_files())
+
+    def _reopen_in(self, child: Child) -> None:
+        """Have a worker go on with the error log that was opened anew."""
+        if child.hand_over is not None:
+            try:
+                child.log.give(child.hand_over)
+            except OSError as error:
+                self.log.warning(
+                    "Worker (pid:%s) keeps the log that it has: %s", child.pid, error.strerror
+                )
+        self.signal(child, signal.SIGUSR1)
+
+    def _log_files(self) -> list[int]:
+        """What the router writes to: the error log, and the access log if there is one."""
+        return [log.fileno() for log in (self.log, self.access) if log is not None]
 
     def _end_reload(self, now: float) -> None:
         """A reload that is under way is overtaken."""
@@ -292,7 +312,7 @@ class Arbiter(Server):
     def _ready(self, message: dict[str, Any]) -> None:
         child = self._child(message)
         if child is not None and self.children.ready(child, time.monotonic()) and child.reopens:
-            self.signal(child, signal.SIGUSR1)
+            self._reopen_in(child)
 
     def _spent(self, message: dict[str, Any]) -> None:
         child = self._child(message)
@@ -363,7 +383,7 @@ class Arbiter(Server):
         worker = self.machinery.worker_class(self.config)
         options = self.config.router_options()
         options.update(streams=worker.streams, evented=worker.evented)
-        self.router.send({"type": "options", **options})
+        self.router.send({"type": "options", **options}, self._log_files())
         self.router.watch(self.config.router_timeout, time.monotonic())
 
     def tell_listeners(self) -> None:
@@ -414,6 +434,7 @@ class Arbiter(Server):
             child.max_requests = config.max_requests + jitter
         self.hook("pre_fork", self, child)
         try:
+            child.hand_over = log.hand_over()
             child.ends, files = self.machinery.channel(child.slots)
         except OSError as error:
             self._cannot_fork(child, error, now)
@@ -426,17 +447,19 @@ class Arbiter(Server):
             if pid == 0:
                 birth.be_worker(self, child, files, mask)
         except OSError as error:
-            birth.close(child.ends)
             self._cannot_fork(child, error, now)
             return False
         finally:
             signals.restore(mask)
             birth.close(files)
+        if child.hand_over is not None:
+            child.hand_over.keep_arbiters_end()
         self.children.forked(child, pid)
         self._tell_worker(child)
         return True
 
     def _cannot_fork(self, child: Child, error: OSError, now: float) -> None:
+        birth.release(child)
         self.log.error("Cannot fork a worker: %s", error.strerror)
         self.children.not_forked(child, now)
         if child.generation == self.children.trial:
@@ -524,8 +547,7 @@ class Arbiter(Server):
         elif not expected or child.killed:
             self.log.info("Worker (pid:%s) %s.", child.pid, how)
         self.router.send({"type": "gone", "id": child.id, "why": how})
-        birth.close(child.ends)
-        child.ends = ()
+        birth.release(child)
         self.hook("child_exit", self, child, config=child.cfg)
         if self.shutdown is not None and not self.shutdown.graceful:
             return

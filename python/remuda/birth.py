@@ -31,9 +31,12 @@ def be_worker(
         if arbiter.reloading is not None:
             arbiter.reloading.listeners.close()
         arbiter.router.close()
+        if child.hand_over is not None:
+            child.hand_over.keep_workers_end()
+        log.be_handed(child.hand_over)
+        child.hand_over = None
         for other in (child, *arbiter.children):
-            close(other.ends)
-            other.ends = ()
+            release(other)
         child.pid = os.getpid()
         process.set_title(f"worker [{child.cfg.proc_name or 'remuda'}]")
         log.info("Booting worker with pid: %s", child.pid)
@@ -62,6 +65,15 @@ def close(fds: tuple[int, ...]) -> None:
     """Close descriptors."""
     for fd in fds:
         os.close(fd)
+
+
+def release(child: Child) -> None:
+    """Close what the arbiter keeps of a worker."""
+    close(child.ends)
+    child.ends = ()
+    if child.hand_over is not None:
+        child.hand_over.close()
+        child.hand_over = None
 
 
 def flush() -> None:

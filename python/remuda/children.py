@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from .logfile import HandOver
+
 # A worker that served for so many seconds before it died is no crash loop: it is replaced at once.
 HEALTHY = 1.0
 
@@ -61,6 +63,8 @@ class Child:
         self.cfg: Any = None
         self.log: Any = None
         self.ends: tuple[int, ...] = ()
+        # How it gets the log that was opened anew, where it cannot open it itself.
+        self.hand_over: HandOver | None = None
         self.slots = 1
         self.max_requests = 0
 

@@ -74,8 +74,11 @@ def _directory(environ: Mapping[str, str]) -> str:
 
 
 def _check(config: Config) -> int:
-    from . import app, workers
+    from . import app, logfile, pidfile, workers
 
+    logfile.check("errorlog", config.errorlog, config)
+    logfile.check("accesslog", config.accesslog, config)
+    pidfile.check(config.pidfile)
     try:
         app.prepare(config)
         workers.describe(config, app.load(config.app).kind)

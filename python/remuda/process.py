@@ -1,7 +1,7 @@
 """What a forked child does before it becomes what it is: privileges, name, descriptors."""
 
 # pathlib would cost the arbiter 0.9 MiB.
-# ruff: noqa: PTH208
+# ruff: noqa: PTH116, PTH208
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import errno
 import os
 import stat
 
-from .errors import ConfigError, RemudaError
+from .errors import RemudaError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from typing import Protocol
+    from collections.abc import Callable, Collection
+    from typing import Protocol, TypeVar
+
+    T = TypeVar("T")
 
     class Owner(Protocol):
         """What is read of a Config."""
@@ -24,76 +26,87 @@ if TYPE_CHECKING:
         @property
         def group(self) -> int | None: ...
         @property
-        def umask(self) -> int: ...
+        def umask(self) -> int | None: ...
         @property
         def initgroups(self) -> bool: ...
 
-    class LogOwner(Owner, Protocol):
-        """What is read of a Config."""
-
-        @property
-        def accesslog(self) -> str | None: ...
-
 
 def drop_privileges(config: Owner) -> None:
-    """Become the user and group of `config`, for good, and take its umask.
+    """Become the user and group of `config`, for good, and take its umask, if it has one.
 
     The supplementary groups of root do not stay with the new user: they become its own
     (`initgroups`), or none. Raises RemudaError when that is not allowed.
     """
-    os.umask(config.umask)
+    if config.umask is not None:
+        os.umask(config.umask)
     user, group = config.user, config.group
     try:
         if group is not None and (group != os.getegid() or group != os.getgid()):
             os.setgid(group)
         if user is not None and (user != os.geteuid() or user != os.getuid()):
             if os.geteuid() == 0:
-                if config.initgroups:
-                    import pwd
-
-                    os.initgroups(pwd.getpwuid(user).pw_name, os.getgid())
-                else:
-                    os.setgroups([os.getgid()])
+                os.setgroups(_groups(config))
             os.setuid(user)
     except PermissionError as error:
         raise RemudaError(
             f"cannot become user {user}, group {group}: {error.strerror}",
             "start remuda as root, or leave out --user and --group",
         ) from None
+
+
+def is_another(config: Owner) -> bool:
+    """Whether router and workers become another user than this process is, which is root."""
+    return os.geteuid() == 0 and config.user not in (None, 0)
+
+
+def as_user(config: Owner, action: Callable[[], T]) -> T:
+    """Call `action` with the rights of the user that router and workers become.
+
+    For the arbiter alone, which has no other threads. Its real user stays root, so that the other
+    one can send it no signals meanwhile.
+    """
+    if not is_another(config):
+        return action()
+    assert config.user is not None
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        os.setgroups(_groups(config))
+        os.setegid(_group(config))
+        os.seteuid(config.user)
+        return action()
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def _group(config: Owner) -> int:
+    return os.getegid() if config.group is None else config.group
+
+
+def _groups(config: Owner) -> list[int]:
+    """The supplementary groups of the user: its own (`initgroups`), or none but its group."""
+    if not config.initgroups:
+        return [_group(config)]
+    import pwd
+
+    assert config.user is not None
+    try:
+        return os.getgrouplist(pwd.getpwuid(config.user).pw_name, _group(config))
     except KeyError:
         raise RemudaError(
-            f"user {user} has no entry in the user database, which --initgroups needs",
+            f"user {config.user} has no entry in the user database, which --initgroups needs",
             "leave out --initgroups",
         ) from None
 
 
-def give_access_log(config: LogOwner) -> None:
-    """Make the access log, as root, so that the router can open it when it is root no more.
+def check_directory(path: str) -> None:
+    """Raise OSError when no file can be made in a directory."""
+    if not stat.S_ISDIR(os.stat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    Symbolic links are not followed, and nothing but a file of one name that is root's is given
-    away: where the new owner may write to the directory, it could name anything there. Raises
-    ConfigError when the file cannot be made.
-    """
-    path, user, group = config.accesslog, config.user, config.group
-    if path is None or path == "-" or os.geteuid() != 0 or not (user or group):
-        return
-    try:
-        fd = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
-        )
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            return
-        raise ConfigError(
-            f"accesslog: cannot open {path}: {error.strerror}",
-            "create its directory, or name another file (--access-logfile)",
-        ) from None
-    try:
-        found = os.fstat(fd)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == 0:
-            os.fchown(fd, -1 if user is None else user, -1 if group is None else group)
-    finally:
-        os.close(fd)
 
 
 def raise_descriptor_limit() -> None:

@@ -635,7 +635,6 @@ class Settings:
         Text("FILE", empty=False),
         "-",
         flags=("--error-logfile", "--log-file"),
-        router=True,
         doc="""The file for the error log; `-` is stderr.""",
     )
     loglevel = Setting(

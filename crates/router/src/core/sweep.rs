@@ -28,7 +28,7 @@ impl Router {
                 }
             }
             if let Some((_, file)) = &self.settings.borrow().access {
-                file.flush();
+                file.flush(&self.log);
             }
         }
     }
@@ -70,11 +70,12 @@ impl Router {
             }
             self.dispatch();
             self.control.flush();
+            self.log.flush();
             if self.is_draining() {
                 self.clients.close_idle(now, LINGER_IDLE);
             }
             if let Some((_, file)) = &self.settings.borrow().access {
-                file.flush();
+                file.flush(&self.log);
             }
         }
     }
