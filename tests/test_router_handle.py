@@ -22,7 +22,7 @@ from remuda import router as module
 from remuda.router import Router
 from remuda.signals import Signals
 
-OWNER: Any = SimpleNamespace(user=None, group=None, umask=0, initgroups=False)
+OWNER: Any = SimpleNamespace(user=None, group=None, umask=None, initgroups=False)
 
 
 class Lines:

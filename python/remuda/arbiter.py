@@ -57,6 +57,8 @@ class Arbiter(Server):
         self.listeners = Listeners()
         self.access: LogFile | None = None
         self.pidfile: PidFile | None = None
+        # The soft limit of open files that the user gave, which is the workers'.
+        self.descriptor_limit = 0
         self.shutdown: Shutdown | None = None
         self.reloading: reload.Reload | None = None
         self._on_signal: dict[int, Callable[[], None]] = {
@@ -129,7 +131,7 @@ class Arbiter(Server):
         log.info("Using worker: %s", _worker_name(config))
         self.hook("when_ready", self, strict=True)
         self.name_itself()
-        process.raise_descriptor_limit()
+        self.descriptor_limit = process.raise_descriptor_limit()
         self.machinery.load()
         # What there is now is shared with every child: the collector must not touch, and so copy,
         # it there.

@@ -42,6 +42,9 @@ def be_worker(
         log.info("Booting worker with pid: %s", child.pid)
         arbiter.hook("post_fork", arbiter, child, config=child.cfg, strict=True)
         process.drop_privileges(child.cfg)
+        process.limit_descriptors(arbiter.descriptor_limit)
+        if child.cfg.no_new_privs:
+            process.renounce_privileges()
         code = arbiter.machinery.work(arbiter, child, files)
     except RemudaError as error:
         log.error("%s", error)

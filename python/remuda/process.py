@@ -108,9 +108,11 @@ def check_directory(path: str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
+def raise_descriptor_limit() -> int:
+    """Let this process and its children open as many files as they may: five a worker are ours.
 
-def raise_descriptor_limit() -> None:
-    """Let this process and its children open as many files as they may: five a worker are ours."""
+    Returns the limit before, for `limit_descriptors`.
+    """
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -120,7 +122,27 @@ def raise_descriptor_limit() -> None:
         except (ValueError, OSError):
             # macOS: "unlimited" is more than the kernel grants. The soft limit stays; what does not
             # fit into it is reported where it fails.
-            return
+            return soft
+    return soft
+
+
+def limit_descriptors(soft: int) -> None:
+    """Undo `raise_descriptor_limit`, for a child that runs the code of others.
+
+    select(2) cannot take descriptors from 1024 on, and some programs close every number there can
+    be, one after the other.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def renounce_privileges() -> None:
+    """Gain no privileges any more by starting programs, and let none of these gain any."""
+    from . import _native
+
+    _native.no_new_privileges()
 
 
 def set_title(title: str) -> None:

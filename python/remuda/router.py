@@ -119,6 +119,7 @@ class Router:
             process.close_all_but({0, 1, 2, control.fileno(), *keep})
             process.set_title("router")
             process.drop_privileges(owner)
+            process.renounce_privileges()
             code = self._route(control.detach())
         except RemudaError as error:
             self.log.error("%s", error)

@@ -504,7 +504,9 @@ class Settings:
         User("user"),
         None,
         flags=("-u", "--user"),
-        doc="""Run the router and the workers as this user; only root can.""",
+        doc="""Run the router and the workers as this user; only root can.
+
+        And as its primary group, unless `group` names one; `initgroups` adds its others.""",
         differs="not set, it is None, where gunicorn's is the effective user's id.",
     )
     group = Setting(
@@ -512,23 +514,38 @@ class Settings:
         User("group"),
         None,
         flags=("-g", "--group"),
-        doc="""Run the router and the workers as this group; only root can.""",
-        differs="not set, it is None, where gunicorn's is the effective group's id.",
+        doc="""Run the router and the workers as this group; only root can.
+
+        The primary group of `user` by default. A number that is no user of this machine has none:
+        then it must be named.""",
+        differs="not set, it is the primary group of `user`, where gunicorn stays in root's.",
     )
     umask = Setting(
         _MECHANICS,
-        Mask(),
-        0,
+        Maybe(Mask()),
+        None,
         flags=("-m", "--umask"),
-        doc="""The mode mask for files that are made, and for unix sockets.
+        doc="""The mode mask for unix sockets, log files and the files that the application makes.
 
-        Text that begins with 0 is octal: `022`.""",
+        Text that begins with 0 is octal: `022`. Where it is not set, files get the mask that
+        Remuda was started with, and unix sockets have mode 0777, as gunicorn's.""",
+        differs="gunicorn's is for unix sockets alone; here a mask that is set, even 0, is the "
+        "application's as well.",
     )
     initgroups = Setting(
         _MECHANICS,
         Switch(),
         False,
         doc="""With `user`, take on the other groups of that user, too.""",
+    )
+    no_new_privs = Setting(
+        _MECHANICS,
+        Switch(),
+        False,
+        doc="""Let no program that a worker starts gain privileges: set-uid bits have no effect.
+
+        Off, because sudo, ping and the mail program of the system need them. The router starts no
+        programs, and never gains any. Linux only.""",
     )
     tmp_upload_dir = Setting(
         _MECHANICS,

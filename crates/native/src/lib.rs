@@ -7,6 +7,7 @@
 //! * [`asgi`]: the ASGI gateway.
 //! * [`gather`]: requests with whole bodies on an event loop.
 //! * [`router`]: being the router.
+//! * [`privileges`]: giving up what a process might gain.
 //! * [`stacks`]: the memory of greenlets.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
@@ -20,6 +21,7 @@ mod errors;
 mod gather;
 mod inbox;
 mod outbox;
+mod privileges;
 mod probe;
 mod request;
 mod room;
@@ -41,6 +43,8 @@ mod _native {
     use crate::channel::{Channel, Event, channel_files};
     #[pymodule_export]
     use crate::gather::Gather;
+    #[pymodule_export]
+    use crate::privileges::no_new_privileges;
     #[pymodule_export]
     use crate::probe::RouterEnd;
     #[pymodule_export]
