@@ -10,6 +10,7 @@ Run as a program it is a server: `standin.py DIRECTORY [ARGUMENTS of remuda]`. I
 * `worker` says what workers do when they boot: a word of `BOOTS`, read at each boot;
 * `no_descriptors`, when it exists, lets no channel be made, and `no_processes` no process;
 * `oom_kills` is the kernel's count of those that it killed for want of memory;
+* `no_router` and `router_hangs`, when they exist, have the router exit or sleep before it begins;
 * `slow_stop`, when it exists, keeps the router from saying `stopped`.
 
 A worker says that it is ready over the channel's descriptors socket, and is told to stop there.
@@ -161,6 +162,8 @@ class StandIn(Machinery):
         )
         if (self.directory / "no_router").exists():
             return 9
+        if (self.directory / "router_hangs").exists():
+            time.sleep(3600)
         return RouterStandIn(self, socket.socket(fileno=control)).run()
 
 
@@ -230,6 +233,9 @@ class RouterStandIn:
         return order.get("exit")
 
     def hear(self, message: dict[str, Any], fds: list[int]) -> int | None:
+        if message["type"] == "ping":
+            self.say({"type": "pong"})
+            return None
         self.machinery.note("router", message["type"], message=message, fds=len(fds))
         kind = message["type"]
         if kind == "listeners":

@@ -337,6 +337,65 @@ def test_int_does_not_wait_for_a_stopped_router(server):
     assert server.wait() == 0
 
 
+def test_term_does_not_wait_for_a_router_that_does_not_answer(server):
+    pids = server.started(2)
+    router = server.router()
+    server.order(hang=True)
+    began = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    # Some seconds, not the 30 of graceful_timeout.
+    assert 3.0 <= time.monotonic() - began < 15.0
+    assert f"ROUTER TIMEOUT (pid:{router}): no answer for 3" in server.log()
+    # The workers went in order.
+    assert {e["pid"] for e in server.noted("worker", "signal", signal="SIGTERM")} == set(pids)
+
+
+def test_int_does_not_wait_for_a_router_that_does_not_answer(server):
+    server.started(1)
+    server.order(hang=True)
+    began = time.monotonic()
+    server.signal(signal.SIGINT)
+    assert server.wait() == 0
+    assert time.monotonic() - began < 3.0
+
+
+def test_a_router_that_does_not_answer_is_replaced_and_told_everything(server):
+    pids = server.started(2, "--router-timeout", "1")
+    first = server.router()
+    server.order(hang=True)
+    eventually("another router", lambda: server.router() != first)
+    server.says(f"ROUTER TIMEOUT (pid:{first}): no answer for 1 s: sleeping")
+    server.noted("router", "worker", times=4)
+    assert server.living() == pids
+
+
+def test_term_ends_a_router_that_does_not_even_begin(server):
+    (server.directory / "router_hangs").touch()
+    server.start()
+    server.noted("router", "born")
+    began = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert time.monotonic() - began < 15.0
+
+
+def test_time_that_a_hook_takes_is_no_silence_of_the_router(server):
+    server.configure(
+        "import time\n"
+        "router_timeout = 1\n"
+        "def nworkers_changed(server, new, old):\n"
+        "    if old is not None:\n"
+        "        time.sleep(3)\n"
+    )
+    server.started(1)
+    router = server.router()
+    server.signal(signal.SIGTTIN)
+    server.ready(2)
+    assert server.router() == router
+    assert "ROUTER TIMEOUT" not in server.log()
+
+
 def test_when_the_arbiter_is_killed_the_others_finish(server):
     server.started(3)
     server.signal(signal.SIGKILL)

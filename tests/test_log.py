@@ -29,8 +29,8 @@ class Settings:
         self.errorlog = str(errorlog)
         self.loglevel = loglevel
         self.capture_output = bool(more.get("capture_output"))
-        self.user = None
-        self.group = None
+        self.user = self.group = self.umask = None
+        self.initgroups = False
 
 
 @pytest.fixture
@@ -236,7 +236,8 @@ SETTINGS_CODE = """
 import os, sys
 from remuda.log import Log
 class C:
-    errorlog, loglevel, user, group = sys.argv[1], "info", None, None
+    errorlog, loglevel, user, group, umask = sys.argv[1], "info", None, None, None
+    initgroups = False
     capture_output = len(sys.argv) > 2
 log = Log(C)
 """

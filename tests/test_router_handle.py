@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -21,7 +22,7 @@ from remuda import router as module
 from remuda.router import Router
 from remuda.signals import Signals
 
-OWNER: Any = SimpleNamespace(user=None, group=None, umask=0, initgroups=False)
+OWNER: Any = SimpleNamespace(user=None, group=None, umask=None, initgroups=False)
 
 
 class Lines:
@@ -33,7 +34,7 @@ class Lines:
     def error(self, message: str, *args: object) -> None:
         self.lines.append(message % args)
 
-    exception = warning = info = error
+    exception = warning = info = critical = error
 
     def fileno(self) -> int:
         return 2
@@ -217,6 +218,62 @@ def test_a_router_that_does_not_say_that_it_started_is_overdue(start):
     handle.router.has_started()
     assert not handle.router.overdue(now + 1e6)
     assert handle.router.next_event(now) is None
+
+
+def test_a_router_that_answers_is_left_alone(start):
+    handle = start(echo)
+    handle.router.has_started()
+    handle.router.watch(1.0, time.monotonic())
+    asked = 0
+
+    def asked_often() -> bool:
+        nonlocal asked
+        for message in handle.router.receive():
+            assert message["heard"] == {"type": "ping"}
+            handle.router.answered()
+            asked += 1
+        handle.router.look_after(time.monotonic())
+        return asked == 10
+
+    started = time.monotonic()
+    eventually("ten questions", asked_often)
+    # Four in a timeout.
+    assert time.monotonic() - started >= 9 * 0.25
+    assert not handle.router.killed
+    assert handle.log.lines == []
+    due = handle.router.next_event(started)
+    assert due is not None
+    assert due > started
+
+
+@pytest.mark.parametrize("silent", ["stopped", "spinning", "deaf"])
+def test_a_router_that_does_not_answer_is_killed_and_named(start, silent):
+    def route(control: int) -> int:
+        if silent == "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        while silent == "spinning":
+            pass
+        return deaf(control)
+
+    handle = start(route)
+    started = time.monotonic()
+    handle.router.watch(1.0, started)
+
+    def is_killed() -> bool:
+        handle.router.look_after(time.monotonic())
+        return handle.router.killed
+
+    eventually("it is killed", is_killed)
+    assert time.monotonic() - started >= 1.0
+    assert handle.exit_code() == -signal.SIGKILL
+    (line,) = handle.log.lines
+    assert line.startswith(f"ROUTER TIMEOUT (pid:{handle.pids[0]}): no answer for 1.0 s: ")
+    if silent == "stopped":
+        assert "stopped (state T" in line
+    elif silent == "spinning":
+        assert re.search(r"\(state R, [1-9]\d* % of a processor\)", line)
+    else:
+        assert "sleeping (state S, 0 %" in line
 
 
 def test_the_end_of_the_arbiter_s_end_is_seen(start):

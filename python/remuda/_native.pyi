@@ -20,6 +20,12 @@ def route(control: int) -> int:
 def router_option_names() -> list[str]:
     """The names of the settings that the router reads."""
 
+def no_new_privileges() -> None:
+    """Gain no privileges any more by starting programs: prctl(PR_SET_NO_NEW_PRIVS). For good.
+
+    Does nothing where there is no such thing (macOS). Raises OSError.
+    """
+
 def keep_stacks() -> None:
     """Keep the memory of greenlets that have ended for the next ones, from now on."""
 

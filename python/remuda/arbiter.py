@@ -22,6 +22,7 @@ from .errors import AppLoadError, RemudaError, WorkerBootError
 from .hooks import Server
 from .listeners import Listeners
 from .log import Log
+from .logfile import LogFile, access_log
 from .machinery import Machinery
 from .pidfile import PidFile
 from .router import Router
@@ -59,7 +60,10 @@ class Arbiter(Server):
         self.oom_kills = self.machinery.oom_kills()
         self.router = Router(self.machinery.route, self.log, self.machinery.fork)
         self.listeners = Listeners()
+        self.access: LogFile | None = None
         self.pidfile: PidFile | None = None
+        # The soft limit of open files that the user gave, which is the workers'.
+        self.descriptor_limit = 0
         self.shutdown: Shutdown | None = None
         self.reloading: reload.Reload | None = None
         self._on_signal: dict[int, Callable[[], None]] = {
@@ -82,6 +86,7 @@ class Arbiter(Server):
             "hung": self._hung,
             "broken": self._broken,
             "lost": self._lost,
+            "pong": self._pong,
         }
 
     # The loop
@@ -115,9 +120,9 @@ class Arbiter(Server):
             self.pidfile = PidFile(config.pidfile)
         os.environ["SERVER_SOFTWARE"] = f"remuda/{__version__}"
         self.machinery.prepare(config)
-        process.give_access_log(config)
         if warning := process.check_upload_dir(config):
             log.warning("%s", warning)
+        self.access = access_log(config)
         if config.preload_app:
             if self.machinery.worker_class(config).patches:
                 log.warning(
@@ -136,7 +141,7 @@ class Arbiter(Server):
             log.info("Using worker: %s", _worker_name(config))
         self.hook("when_ready", self, strict=True)
         self.name_itself()
-        process.raise_descriptor_limit()
+        self.descriptor_limit = process.raise_descriptor_limit()
         self.machinery.load()
         # What there is now is shared with every child: the collector must not touch, and so copy,
         # it there.
@@ -171,8 +176,11 @@ class Arbiter(Server):
         times = [self.children.next_event(now), self.deaths.due]
         if self.shutdown is not None:
             times.append(self.shutdown.next_event())
-        elif (when := self.router.next_event(now)) is not None:
-            times.append(when if self.router.pid else max(when, self.forking.not_before))
+        when = self.router.next_event(now)
+        if when is not None and self.router.pid is not None:
+            times.append(when)
+        elif when is not None and self.shutdown is None:
+            times.append(max(when, self.forking.not_before))
         if self._may_not(now):
             times.append(self.forking.not_before)
         due = min((when for when in times if when is not None), default=None)
@@ -275,7 +283,7 @@ class Arbiter(Server):
             if child.state is State.BOOTING:
                 child.reopens = True
             elif child.state in (State.READY, State.RETIRING):
-                self.signal(child, signal.SIGUSR1)
+                self._reopen_in(child)
 
     def _usr2(self) -> None:
         self.log.warning("USR2 signal ignored: changing the running program is not supported yet")
@@ -285,11 +293,29 @@ class Arbiter(Server):
 
     def _reopen(self) -> None:
         self.log.reopen()
-        try:
-            process.give_access_log(self.config)
-        except RemudaError as error:
-            self.log.error("%s", error)
-        self.router.send({"type": "reopen"})
+        if self.access is not None:
+            try:
+                self.access.reopen()
+            except OSError as error:
+                self.log.error(
+                    "Cannot reopen the access log %s: %s", self.access.path, error.strerror
+                )
+        self.router.send({"type": "reopen"}, self._log_files())
+
+    def _reopen_in(self, child: Child) -> None:
+        """Have a worker go on with the error log that was opened anew."""
+        if child.hand_over is not None:
+            try:
+                child.log.give(child.hand_over)
+            except OSError as error:
+                self.log.warning(
+                    "Worker (pid:%s) keeps the log that it has: %s", child.pid, error.strerror
+                )
+        self.signal(child, signal.SIGUSR1)
+
+    def _log_files(self) -> list[int]:
+        """What the router writes to: the error log, and the access log if there is one."""
+        return [log.fileno() for log in (self.log, self.access) if log is not None]
 
     def _end_reload(self, now: float) -> None:
         """A reload that is under way is overtaken."""
@@ -315,7 +341,7 @@ class Arbiter(Server):
     def _ready(self, message: dict[str, Any]) -> None:
         child = self._child(message)
         if child is not None and self.children.ready(child, time.monotonic()) and child.reopens:
-            self.signal(child, signal.SIGUSR1)
+            self._reopen_in(child)
 
     def _spent(self, message: dict[str, Any]) -> None:
         child = self._child(message)
@@ -357,6 +383,9 @@ class Arbiter(Server):
                 what,
             )
 
+    def _pong(self, _message: dict[str, Any]) -> None:
+        self.router.answered()
+
     def _child(self, message: dict[str, Any]) -> Child | None:
         """The worker that a message is about. None when it has been reaped since."""
         number = message.get("id")
@@ -369,6 +398,7 @@ class Arbiter(Server):
         if router.overdue(now):
             self.log.error("The router (pid:%s) does not start or exit in time: killed", router.pid)
             router.kill()
+        router.look_after(now)
         if router.pid is not None or self.shutdown is not None or now < router.backoff.not_before:
             return
         if self._may_not(now):
@@ -391,7 +421,10 @@ class Arbiter(Server):
 
     def tell_options(self) -> None:
         """Tell the router what it must know of the configuration."""
-        self.router.send({"type": "options", **self.config.router_options()})
+        self.router.send(
+            {"type": "options", **self.config.router_options()}, self._log_files()
+        )
+        self.router.watch(self.config.router_timeout, time.monotonic())
 
     def tell_listeners(self) -> None:
         """Give the router the sockets to serve."""
@@ -442,6 +475,7 @@ class Arbiter(Server):
             child.max_requests = config.max_requests + jitter
         self.hook("pre_fork", self, child)
         try:
+            child.hand_over = log.hand_over()
             if self.machinery.knows_class(config):
                 files = self._make_channel(child)
             else:
@@ -460,13 +494,14 @@ class Arbiter(Server):
             if pid == 0:
                 birth.be_worker(self, child, files, mask)
         except OSError as error:
-            birth.forget(child)
             self._cannot_fork(child, error, now)
             return False
         finally:
             signals.restore(mask)
             birth.close(files)
         self._could()
+        if child.hand_over is not None:
+            child.hand_over.keep_arbiters_end()
         self.children.forked(child, pid)
         if child.ends:
             self._tell_worker(child)
@@ -535,6 +570,7 @@ class Arbiter(Server):
             self.log.info("Forking works again, after %d failures", failures)
 
     def _cannot_fork(self, child: Child, error: OSError, now: float) -> None:
+        birth.release(child)
         self._cannot("fork a worker", error, now)
         if child.generation == self.children.trial:
             self._reload_failed(f"a new worker cannot be forked ({error.strerror})", now)
@@ -609,7 +645,7 @@ class Arbiter(Server):
         code = os.waitstatus_to_exitcode(status)
         self._tell_death(child, code, how, now)
         self.router.send({"type": "gone", "id": child.id, "why": how})
-        birth.forget(child)
+        birth.release(child)
         self.hook("child_exit", self, child, config=child.cfg)
         if self.shutdown is not None and not self.shutdown.graceful:
             return

@@ -32,8 +32,12 @@ def be_worker(
         if arbiter.reloading is not None:
             arbiter.reloading.listeners.close()
         arbiter.router.close()
+        if child.hand_over is not None:
+            child.hand_over.keep_workers_end()
+        log.be_handed(child.hand_over)
+        child.hand_over = None
         for other in (child, *arbiter.children):
-            forget(other)
+            release(other)
         child.pid = os.getpid()
         process.set_title(f"worker [{child.cfg.proc_name or 'remuda'}]")
         # In a crash loop a line for all is enough.
@@ -44,6 +48,9 @@ def be_worker(
         )
         arbiter.hook("post_fork", arbiter, child, config=child.cfg, strict=True)
         process.drop_privileges(child.cfg)
+        process.limit_descriptors(arbiter.descriptor_limit)
+        if child.cfg.no_new_privs:
+            process.renounce_privileges()
         code = arbiter.machinery.work(arbiter, child, files)
     except RemudaError as error:
         log.error("%s", error)
@@ -97,13 +104,16 @@ def close(fds: tuple[int, ...]) -> None:
         os.close(fd)
 
 
-def forget(child: Child) -> None:
+def release(child: Child) -> None:
     """Close what the arbiter, and whoever is forked from it, has open of a child."""
     close(child.ends)
     child.ends = ()
     if child.link is not None:
         child.link.close()
         child.link = None
+    if child.hand_over is not None:
+        child.hand_over.close()
+        child.hand_over = None
 
 
 def flush() -> None:

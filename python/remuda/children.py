@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from .logfile import HandOver
+
 # So many that served are replaced at once (or all of them, if there are more), and so many a second
 # after that.
 REPLACED = 10
@@ -65,6 +67,8 @@ class Child:
         self.cfg: Any = None
         self.log: Any = None
         self.ends: tuple[int, ...] = ()
+        # How it gets the log that was opened anew, where it cannot open it itself.
+        self.hand_over: HandOver | None = None
         self.slots = 1
         self.streams = self.evented = False
         self.max_requests = 0

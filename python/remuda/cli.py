@@ -74,8 +74,11 @@ def _directory(environ: Mapping[str, str]) -> str:
 
 
 def _check(config: Config) -> int:
-    from . import app, process, workers
+    from . import app, logfile, pidfile, process, workers
 
+    logfile.check("errorlog", config.errorlog, config)
+    logfile.check("accesslog", config.accesslog, config)
+    pidfile.check(config.pidfile)
     try:
         app.prepare(config)
         if warning := process.check_upload_dir(config):

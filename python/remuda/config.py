@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _COMMAND_LINE = "command line"
 _DEFAULT = "default"
 _APPLICATION = "the application"
+_PRIMARY = "the user's primary group"
 
 
 class Config(Settings):
@@ -194,6 +195,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str], cwd: str) -> Config:
     if location is not None:
         values["config"] = str(location)
     _resolve_paths(values, cwd, layers.origins["chdir"])
+    _complete_group(values, layers.origins)
     if values["proc_name"] is None:
         values["proc_name"] = values["wsgi_app"] or "remuda"
     config = Config(
@@ -290,6 +292,23 @@ def _resolve_paths(values: dict[str, Any], cwd: str, origin: str) -> None:
             values[name] = os.path.join(values["chdir"], values[name])
     if values["tmp_upload_dir"] is not None and not os.path.isdir(values["tmp_upload_dir"]):
         raise ConfigError(f"tmp_upload_dir: there is no directory {values['tmp_upload_dir']}")
+
+
+def _complete_group(values: dict[str, Any], origins: dict[str, str]) -> None:
+    """Whoever becomes another user becomes a member of its group, too: root's would stay."""
+    user = values["user"]
+    if user in (None, 0) or values["group"] is not None or os.geteuid() != 0:
+        return
+    import pwd
+
+    try:
+        values["group"] = pwd.getpwuid(user).pw_gid
+    except KeyError:
+        raise ConfigError(
+            f"user: {user} is no user of this machine, so that its group is not known",
+            "name the group, too (--group)",
+        ) from None
+    origins["group"] = _PRIMARY
 
 
 def _check_together(config: Config) -> list[str]:

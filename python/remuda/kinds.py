@@ -25,6 +25,7 @@ from .values import (
     quoted,
     takes_positional,
     whole_number,
+    without_secret,
 )
 
 TYPE_CHECKING = False
@@ -120,6 +121,9 @@ class Maybe(Kind["T | None"]):
 
     def takes(self) -> str:
         return self.kind.takes()
+
+    def show(self, value: object) -> str:
+        return plain(value) if value is None else self.kind.show(value)
 
 
 class Choice(Kind[str]):
@@ -363,7 +367,7 @@ class Texts(Kind["tuple[str, ...]"]):
 
 
 class Environment(Texts):
-    """Environment variables, each KEY=VALUE."""
+    """Environment variables, each KEY=VALUE; shown without what looks like a secret."""
 
     def __init__(self) -> None:
         super().__init__("KEY=VALUE")
@@ -378,6 +382,11 @@ class Environment(Texts):
 
     def takes(self) -> str:
         return "a list of KEY=VALUE"
+
+    def show(self, value: object) -> str:
+        if not isinstance(value, tuple):
+            return plain(value)
+        return ",".join(without_secret(text) for text in value)
 
 
 class Tokens(Texts):

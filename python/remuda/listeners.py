@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         @property
         def reuse_port(self) -> bool: ...
         @property
-        def umask(self) -> int: ...
+        def umask(self) -> int | None: ...
         @property
         def user(self) -> int | None: ...
         @property
@@ -316,7 +316,8 @@ def _bind_unix(bind: str, path: str, config: Settings) -> Listener:
             sock.bind("\0" + path[1:])
         else:
             _remove_stale(path)
-            umask = os.umask(config.umask)
+            # As gunicorn's: whoever is to keep others out sets a mask, or a directory around it.
+            umask = os.umask(config.umask or 0)
             try:
                 sock.bind(path)
             finally:

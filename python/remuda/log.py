@@ -5,23 +5,23 @@ leave held. This writes each record with a single `os.write` to a descriptor ope
 so that threads and processes that share a file never mix their lines, and no lock exists.
 """
 
-# pathlib would cost the arbiter 0.9 MiB.
-# ruff: noqa: PTH100
-
 from __future__ import annotations
 
 import os
 import sys
 import time
 
-from .errors import ConfigError
+from . import process
+from .logfile import HandOver, LogFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Protocol, TypeAlias
 
-    class LogSettings(Protocol):
+    from .process import Owner
+
+    class LogSettings(Owner, Protocol):
         """What the log reads of a Config."""
 
         @property
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
         def loglevel(self) -> str: ...
         @property
         def capture_output(self) -> bool: ...
-        @property
-        def user(self) -> int | None: ...
-        @property
-        def group(self) -> int | None: ...
 
     ExcInfo: TypeAlias = (
         BaseException
@@ -64,48 +60,53 @@ class Log:
 
         Raises ConfigError when the file cannot be opened.
         """
-        self._path = None if config.errorlog == "-" else os.path.abspath(config.errorlog)
         self.level = LEVELS[config.loglevel]
-        self._owner = (config.user, config.group)
         self._lost = 0
-        self._fd = 2
-        if self._path is not None:
-            try:
-                self._fd = self._open(self._path)
-            except OSError as error:
-                raise ConfigError(
-                    f"errorlog: cannot open {self._path}: {error.strerror}",
-                    "create its directory, or name another file (--error-logfile)",
-                ) from None
+        self._config = config
+        self._file = LogFile("errorlog", config.errorlog, 2, config)
+        self._hand_over: HandOver | None = None
         # As in gunicorn, what the application prints can only be captured by a file.
-        self._captures = config.capture_output and self._path is not None
+        self._captures = config.capture_output and self._file.path is not None
         if self._captures:
             self._capture()
 
     def fileno(self) -> int:
         """The descriptor that records are written to; reopening the log does not change it."""
-        return self._fd
+        return self._file.fileno()
 
     def reopen(self) -> None:
-        """Open the file by its name again, as it was rotated. Keeps the old one if it cannot."""
-        if self._path is None:
-            return
+        """Open the file by its name again, as it was rotated. Keeps the old one if it cannot.
+
+        In a worker that is handed the file, go on with what was handed over, if anything was.
+        """
         try:
-            fresh = self._open(self._path)
+            if self._hand_over is None:
+                self._file.reopen()
+            elif (fresh := self._hand_over.take()) is not None:
+                self._file.replace(fresh)
         except OSError as error:
-            self.error("Cannot reopen the error log %s: %s", self._path, error.strerror)
+            self.error("Cannot reopen the error log %s: %s", self._file.path, error.strerror)
             return
-        os.dup2(fresh, self._fd, inheritable=False)
-        os.close(fresh)
         if self._captures:
             self._capture()
 
+    def hand_over(self) -> HandOver | None:
+        """A way to hand the file to a worker, which cannot open it; None where it can."""
+        is_another = self._file.path is not None and process.is_another(self._config)
+        return HandOver() if is_another else None
+
+    def give(self, hand_over: HandOver) -> None:
+        """Hand the file to a worker. Raises OSError when it does not take it."""
+        if self._file.path is not None:
+            hand_over.give(self._file.fileno())
+
+    def be_handed(self, hand_over: HandOver | None) -> None:
+        """In a worker: that is how it comes."""
+        self._hand_over = hand_over
+
     def close(self) -> None:
         """Close the file, if it is one."""
-        if self._fd != 2:
-            os.close(self._fd)
-            self._fd = 2
-            self._path = None
+        self._file.close()
 
     def enabled(self, level: str) -> bool:
         """Whether records of `level` are written."""
@@ -176,31 +177,20 @@ class Log:
         if self._lost:
             record = b"(%d log records could not be written)\n" % self._lost + record
         try:
-            done = os.write(self._fd, record)
-            while done < len(record):  # only a nearly full disk or pipe takes less than all
-                record = record[done:]
-                done = os.write(self._fd, record)
+            self._file.write(record)
         except OSError:
-            # There is nowhere to say so, and a full disk must not stop the server: the next record
-            # that fits says it.
+            # There is nowhere to say so, and neither a full disk nor a pipe that nobody reads may
+            # stop the server: the next record that fits says it.
             self._lost += 1
         else:
             self._lost = 0
-
-    def _open(self, path: str) -> int:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        user, group = self._owner
-        if os.geteuid() == 0 and (user or group):
-            # The workers reopen the file after they have become `user`.
-            os.fchown(fd, -1 if user is None else user, -1 if group is None else group)
-        return fd
 
     def _capture(self) -> None:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        os.dup2(self._fd, 1)
-        os.dup2(self._fd, 2)
+        os.dup2(self._file.fileno(), 1)
+        os.dup2(self._file.fileno(), 2)
 
 
 def _format(message: str, args: tuple[object, ...]) -> str:

@@ -1,12 +1,14 @@
 """The pid file: who is the arbiter."""
 
 # pathlib would cost the arbiter 0.9 MiB.
-# ruff: noqa: PTH100, PTH104, PTH108, PTH123
+# ruff: noqa: PTH100, PTH104, PTH108, PTH112, PTH120, PTH123
 
 from __future__ import annotations
 
+import errno
 import os
 
+from . import process
 from .errors import ConfigError
 
 
@@ -37,15 +39,31 @@ class PidFile:
                 os.close(fd)
             os.rename(temporary, self.path)
         except OSError as error:
-            raise ConfigError(
-                f"pidfile: cannot write {self.path}: {error.strerror}",
-                "create its directory, or name another file (--pid)",
-            ) from None
+            raise _cannot_write(self.path, error) from None
 
     def unlink(self) -> None:
         """Remove the file, if it is still ours."""
         if _content(self.path) == self.pid:
             os.unlink(self.path)
+
+
+def check(path: str | None) -> None:
+    """Raise ConfigError when the file could not be written. That a server runs is no fault."""
+    if path is None:
+        return
+    try:
+        process.check_directory(os.path.dirname(os.path.abspath(path)))
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"pidfile: cannot write {path}: {error.strerror}",
+        "create its directory, or name another file (--pid)",
+    )
 
 
 def _content(path: str) -> int | None:

@@ -1,7 +1,7 @@
 """What a forked child does before it becomes what it is: privileges, name, descriptors."""
 
 # pathlib would cost the arbiter 0.9 MiB.
-# ruff: noqa: PTH108, PTH118, PTH208
+# ruff: noqa: PTH108, PTH116, PTH118, PTH208
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import errno
 import os
 import stat
 
-from . import signals
 from .errors import ConfigError, RemudaError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from typing import Protocol
+    from typing import Protocol, TypeVar
+
+    T = TypeVar("T")
 
     class Owner(Protocol):
         """What is read of a Config."""
@@ -25,15 +26,9 @@ if TYPE_CHECKING:
         @property
         def group(self) -> int | None: ...
         @property
-        def umask(self) -> int: ...
+        def umask(self) -> int | None: ...
         @property
         def initgroups(self) -> bool: ...
-
-    class LogOwner(Owner, Protocol):
-        """What is read of a Config."""
-
-        @property
-        def accesslog(self) -> str | None: ...
 
     class Uploads(Owner, Protocol):
         """What is read of a Config."""
@@ -45,64 +40,80 @@ if TYPE_CHECKING:
 
 
 def drop_privileges(config: Owner) -> None:
-    """Become the user and group of `config`, for good, and take its umask.
+    """Become the user and group of `config`, for good, and take its umask, if it has one.
 
     The supplementary groups of root do not stay with the new user: they become its own
     (`initgroups`), or none. Raises RemudaError when that is not allowed.
     """
-    os.umask(config.umask)
+    if config.umask is not None:
+        os.umask(config.umask)
     user, group = config.user, config.group
     try:
         if group is not None and (group != os.getegid() or group != os.getgid()):
             os.setgid(group)
         if user is not None and (user != os.geteuid() or user != os.getuid()):
             if os.geteuid() == 0:
-                if config.initgroups:
-                    import pwd
-
-                    os.initgroups(pwd.getpwuid(user).pw_name, os.getgid())
-                else:
-                    os.setgroups([os.getgid()])
+                os.setgroups(_groups(config))
             os.setuid(user)
     except PermissionError as error:
         raise RemudaError(
             f"cannot become user {user}, group {group}: {error.strerror}",
             "start remuda as root, or leave out --user and --group",
         ) from None
+
+
+def is_another(config: Owner) -> bool:
+    """Whether router and workers become another user than this process is, which is root."""
+    return os.geteuid() == 0 and config.user not in (None, 0)
+
+
+def as_user(config: Owner, action: Callable[[], T]) -> T:
+    """Call `action` with the rights of the user that router and workers become.
+
+    For the arbiter alone, which has no other threads. Its real user stays root, so that the other
+    one can send it no signals meanwhile.
+    """
+    if not is_another(config):
+        return action()
+    assert config.user is not None
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        os.setgroups(_groups(config))
+        os.setegid(_group(config))
+        os.seteuid(config.user)
+        return action()
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def _group(config: Owner) -> int:
+    return os.getegid() if config.group is None else config.group
+
+
+def _groups(config: Owner) -> list[int]:
+    """The supplementary groups of the user: its own (`initgroups`), or none but its group."""
+    if not config.initgroups:
+        return [_group(config)]
+    import pwd
+
+    assert config.user is not None
+    try:
+        return os.getgrouplist(pwd.getpwuid(config.user).pw_name, _group(config))
     except KeyError:
         raise RemudaError(
-            f"user {user} has no entry in the user database, which --initgroups needs",
+            f"user {config.user} has no entry in the user database, which --initgroups needs",
             "leave out --initgroups",
         ) from None
 
 
-def give_access_log(config: LogOwner) -> None:
-    """Make the access log, as root, so that the router can open it when it is root no more.
-
-    Symbolic links are not followed, and nothing but a file of one name that is root's is given
-    away: where the new owner may write to the directory, it could name anything there. Raises
-    ConfigError when the file cannot be made.
-    """
-    path, user, group = config.accesslog, config.user, config.group
-    if path is None or path == "-" or os.geteuid() != 0 or not (user or group):
-        return
-    try:
-        fd = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
-        )
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            return
-        raise ConfigError(
-            f"accesslog: cannot open {path}: {error.strerror}",
-            "create its directory, or name another file (--access-logfile)",
-        ) from None
-    try:
-        found = os.fstat(fd)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == 0:
-            os.fchown(fd, -1 if user is None else user, -1 if group is None else group)
-    finally:
-        os.close(fd)
+def check_directory(path: str) -> None:
+    """Raise OSError when no file can be made in a directory."""
+    if not stat.S_ISDIR(os.stat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def check_upload_dir(config: Uploads) -> str | None:
@@ -112,12 +123,10 @@ def check_upload_dir(config: Uploads) -> str | None:
     bodies may never be so large: then it returns a warning.
     """
     path, user, group = config.upload_dir, config.user, config.group
-    # Whoever changes its user finds out in a child: no look at modes is as good.
-    other = os.geteuid() == 0 and (user or group)
-    code = _as_owner(config, lambda: _make_file(path)) if other else _make_file(path)
+    code = as_user(config, lambda: _make_file(path))
     if code == 0:
         return None
-    who = f"user {user}, group {group}" if other else "this user"
+    who = f"user {user}, group {group}" if is_another(config) else "this user"
     if config.tmp_upload_dir is not None:
         raise ConfigError(
             f"tmp_upload_dir: nothing can be stored in {path}: {os.strerror(code)}",
@@ -147,26 +156,6 @@ def _make_file(directory: str) -> int:
     return 0
 
 
-def _as_owner(config: Owner, act: Callable[[], int]) -> int:
-    """What `act` returns, 0 to 255, in a child that runs as the user of `config`."""
-    mask = signals.block()
-    try:
-        pid = os.fork()
-        if pid == 0:
-            code = 0
-            try:
-                drop_privileges(config)
-                code = act()
-            except RemudaError:
-                pass  # said by those who must become that user
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(pid, 0)
-    finally:
-        signals.restore(mask)
-    return max(0, os.waitstatus_to_exitcode(status))
-
-
 # What does not pass by waiting.
 LASTING = (errno.EFBIG, errno.EPERM, errno.EACCES, errno.ENOSYS)
 
@@ -191,8 +180,11 @@ def shortage(error: OSError) -> str:
     return said
 
 
-def raise_descriptor_limit() -> None:
-    """Let this process and its children open as many files as they may: five a worker are ours."""
+def raise_descriptor_limit() -> int:
+    """Let this process and its children open as many files as they may: five a worker are ours.
+
+    Returns the limit before, for `limit_descriptors`.
+    """
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -202,7 +194,27 @@ def raise_descriptor_limit() -> None:
         except (ValueError, OSError):
             # macOS: "unlimited" is more than the kernel grants. The soft limit stays; what does not
             # fit into it is reported where it fails.
-            return
+            return soft
+    return soft
+
+
+def limit_descriptors(soft: int) -> None:
+    """Undo `raise_descriptor_limit`, for a child that runs the code of others.
+
+    select(2) cannot take descriptors from 1024 on, and some programs close every number there can
+    be, one after the other.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def renounce_privileges() -> None:
+    """Gain no privileges any more by starting programs, and let none of these gain any."""
+    from . import _native
+
+    _native.no_new_privileges()
 
 
 def set_title(title: str) -> None:

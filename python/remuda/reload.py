@@ -15,6 +15,7 @@ from .children import State
 from .errors import RemudaError
 from .listeners import Listeners
 from .log import Log
+from .logfile import LogFile, access_log
 from .pidfile import PidFile
 
 TYPE_CHECKING = False
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from .arbiter import Arbiter
     from .config import Config
 
+# What a log file follows from: if it stays the same, so does the file.
+_OWNER = ("user", "group", "initgroups", "umask")
+_ACCESS_LOG = ("accesslog", *_OWNER)
+_ERROR_LOG = ("errorlog", "loglevel", "capture_output", *_OWNER)
 # Seconds for a new worker that nobody needs any more to go by itself.
 GO = 2.0
 
@@ -34,6 +39,7 @@ class Reload:
         arbiter: Arbiter,
         config: Config,
         log: Log,
+        access: LogFile | None,
         pidfile: PidFile | None,
         listeners: Listeners,
     ) -> None:
@@ -41,6 +47,7 @@ class Reload:
         self.config = config
         self.listeners = listeners
         self.log = log
+        self.access = access
         self.pidfile = pidfile
         self.generation = arbiter.children.begin(config.workers)
 
@@ -53,6 +60,7 @@ class Reload:
         number = arbiter.children.target
         replaced, arbiter.log, arbiter.router.log = arbiter.log, self.log, self.log
         stdlog.attach(arbiter.log)
+        access_before, arbiter.access = arbiter.access, self.access
         was, arbiter.listeners = arbiter.listeners, self.listeners
         arbiter.tell_options()
         if [one.bind for one in was] != [one.bind for one in self.listeners]:
@@ -67,6 +75,8 @@ class Reload:
             arbiter.retire(child, before.graceful_timeout, now)
         if replaced is not arbiter.log and replaced.fileno() > 2:
             replaced.close()
+        if access_before is not None and access_before is not arbiter.access:
+            access_before.close()
         arbiter.hook("nworkers_changed", arbiter, number, number_before)
         arbiter.log.info("Reloaded: %d new workers are ready, the old ones retire", number)
         arbiter.name_itself()
@@ -88,30 +98,39 @@ class Reload:
                 arbiter.retire(child, self.config.graceful_timeout, now)
         if self.pidfile is not None and self.pidfile is not arbiter.pidfile:
             self.pidfile.unlink()
+        if self.access is not None and self.access is not arbiter.access:
+            self.access.close()
         self.listeners.close(but=arbiter.listeners)
         self.listeners.unlink(but=arbiter.listeners)
 
 
 def begin(arbiter: Arbiter) -> Reload | None:
     """Read the configuration again, bind what is new. None when that fails: it is logged."""
-    log = arbiter.log
+    log = fresh = arbiter.log
+    access = arbiter.access
     try:
         config = arbiter.machinery.reload(arbiter.config)
         arbiter.machinery.prepare(config)
-        process.give_access_log(config)
         if warning := process.check_upload_dir(config):
             log.warning("%s", warning)
-        fresh = log if _same_log(arbiter.config, config) else Log(config)
+        if not _same(arbiter.config, config, _ERROR_LOG):
+            fresh = Log(config)
+        if not _same(arbiter.config, config, _ACCESS_LOG):
+            access = access_log(config)
         # One try: the loop must not wait while there are workers to look after.
         listeners = sockets.listen(config, log, tries=1, keep=arbiter.listeners)
         pidfile = _pidfile(arbiter, config, listeners)
     except RemudaError as error:
+        if fresh is not log:
+            fresh.close()
+        if access is not None and access is not arbiter.access:
+            access.close()
         log.error("Reload failed: %s. The old workers and their configuration stay.", error)
         return None
     if config.preload_app:
         log.warning("preload_app: the code stays as it was loaded; restart to change it")
     arbiter.hook("on_reload", arbiter, config=config)
-    return Reload(arbiter, config, fresh, pidfile, listeners)
+    return Reload(arbiter, config, fresh, access, pidfile, listeners)
 
 
 def _pidfile(arbiter: Arbiter, config: Config, listeners: Listeners) -> PidFile | None:
@@ -126,8 +145,5 @@ def _pidfile(arbiter: Arbiter, config: Config, listeners: Listeners) -> PidFile 
         raise
 
 
-def _same_log(old: Config, new: Config) -> bool:
-    return all(
-        getattr(old, name) == getattr(new, name)
-        for name in ("errorlog", "loglevel", "capture_output")
-    )
+def _same(old: Config, new: Config, names: tuple[str, ...]) -> bool:
+    return all(getattr(old, name) == getattr(new, name) for name in names)

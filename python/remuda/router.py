@@ -17,6 +17,7 @@ from collections import deque
 from . import process, signals
 from .backoff import Backoff
 from .errors import RemudaError
+from .watch import Sight, Watch, look, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class Router:
         self.killed = False
         # When it is killed: it has not said by then that it serves, or it hung up and did not exit.
         self.deadline: float | None = None
+        self._watch = Watch(0, 0)
+        # What it did when it first left a question without an answer.
+        self._sight: Sight | None = None
         self._control: socket.socket | None = None
         self._outgoing: deque[tuple[bytes, list[int]]] = deque()
 
@@ -118,6 +122,7 @@ class Router:
             process.close_all_but({0, 1, 2, control.fileno(), *keep})
             process.set_title("router")
             process.drop_privileges(owner)
+            process.renounce_privileges()
             code = self._route(control.detach())
         except RemudaError as error:
             self.log.error("%s", error)
@@ -131,6 +136,7 @@ class Router:
         if self.pid is not None:
             self.killed = True
             self.deadline = None
+            self._watch = Watch(0, 0)
             os.kill(self.pid, signal.SIGKILL)
 
     def exited(self, now: float) -> None:
@@ -139,6 +145,7 @@ class Router:
             self.backoff.worked(self.born)
         self.backoff.failed(self.born, now)
         self.pid = self.deadline = None
+        self._watch = Watch(0, 0)
         self.started = False
         self.close()
 
@@ -155,7 +162,50 @@ class Router:
         """When to look again though nothing happened."""
         if self.pid is None:
             return max(now, self.backoff.not_before)
-        return self.deadline
+        times = [when for when in (self.deadline, self._watch.due) if when is not None]
+        return min(times, default=None)
+
+    # Whether it lives
+
+    def watch(self, timeout: float, now: float) -> None:
+        """From now on kill it when it does not answer for so many seconds; 0 means never."""
+        self._watch = Watch(timeout, now)
+
+    def look_after(self, now: float) -> None:
+        """Ask it whether it lives, when that is due. Kill it when it has not answered."""
+        if self.pid is None or self.killed:
+            return
+        if self._watch.asks(now):
+            if self._watch.unanswered == 2:
+                self._sight = look(self.pid, now)
+            self.send({"type": "ping"})
+        elif self._watch.silent:
+            self.log.critical(
+                "ROUTER TIMEOUT (pid:%s): no answer for %s s: %s",
+                self.pid,
+                self._watch.timeout,
+                self._condition(now),
+            )
+            self.kill()
+
+    def answered(self) -> None:
+        """It has answered."""
+        self._watch.answered()
+
+    def resume(self) -> None:
+        """Have it go on, if it is stopped: else it would not hear what it is told."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def _condition(self, now: float) -> str:
+        """What it does instead of answering."""
+        assert self.pid is not None
+        sight = look(self.pid, now)
+        if sight is None:
+            return "there is nothing to be seen of what it does"
+        text = sight.since(self._sight)
+        where = place(self.pid)
+        return f"{text} in {where}" if where else text
 
     # The control socket
 

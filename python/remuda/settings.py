@@ -245,6 +245,16 @@ class Settings:
         is the loop that must not be blocked. Starting a worker has the same limit.""",
         differs="it bounds each request of gthread, too, and the start of a worker.",
     )
+    router_timeout = Setting(
+        _WORKERS,
+        Seconds(),
+        10,
+        doc="""Replace a router that has not answered the arbiter for so long; 0 means never.
+
+        Its connections are lost, the workers stay. The log says what it did instead of answering.
+        Time in which the machine, or the arbiter with it, was suspended does not count. Set it to 0
+        to look at a router with a debugger.""",
+    )
     graceful_timeout = Setting(
         _WORKERS,
         Seconds(),
@@ -507,7 +517,9 @@ class Settings:
         User("user"),
         None,
         flags=("-u", "--user"),
-        doc="""Run the router and the workers as this user; only root can.""",
+        doc="""Run the router and the workers as this user; only root can.
+
+        And as its primary group, unless `group` names one; `initgroups` adds its others.""",
         differs="not set, it is None, where gunicorn's is the effective user's id.",
     )
     group = Setting(
@@ -515,23 +527,38 @@ class Settings:
         User("group"),
         None,
         flags=("-g", "--group"),
-        doc="""Run the router and the workers as this group; only root can.""",
-        differs="not set, it is None, where gunicorn's is the effective group's id.",
+        doc="""Run the router and the workers as this group; only root can.
+
+        The primary group of `user` by default. A number that is no user of this machine has none:
+        then it must be named.""",
+        differs="not set, it is the primary group of `user`, where gunicorn stays in root's.",
     )
     umask = Setting(
         _MECHANICS,
-        Mask(),
-        0,
+        Maybe(Mask()),
+        None,
         flags=("-m", "--umask"),
-        doc="""The mode mask for files that are made, and for unix sockets.
+        doc="""The mode mask for unix sockets, log files and the files that the application makes.
 
-        Text that begins with 0 is octal: `022`.""",
+        Text that begins with 0 is octal: `022`. Where it is not set, files get the mask that
+        Remuda was started with, and unix sockets have mode 0777, as gunicorn's.""",
+        differs="gunicorn's is for unix sockets alone; here a mask that is set, even 0, is the "
+        "application's as well.",
     )
     initgroups = Setting(
         _MECHANICS,
         Switch(),
         False,
         doc="""With `user`, take on the other groups of that user, too.""",
+    )
+    no_new_privs = Setting(
+        _MECHANICS,
+        Switch(),
+        False,
+        doc="""Let no program that a worker starts gain privileges: set-uid bits have no effect.
+
+        Off, because sudo, ping and the mail program of the system need them. The router starts no
+        programs, and never gains any. Linux only.""",
     )
     tmp_upload_dir = Setting(
         _MECHANICS,
@@ -638,7 +665,6 @@ class Settings:
         Text("FILE", empty=False),
         "-",
         flags=("--error-logfile", "--log-file"),
-        router=True,
         doc="""The file for the error log; `-` is stderr.
 
         What an application gives to the loggers `gunicorn.error`, `gunicorn.access` and

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 SLACK = 1.0
 # Seconds that a child has when it is to exit at once.
 AT_ONCE = 2.0
+# Seconds that a router may leave questions without an answer while it drains.
+ANSWER = 3.0
+# Seconds that it has to go when nobody finishes anything.
+QUIT = 0.5
 # Seconds until a child that does not even die of SIGKILL (it hangs in the kernel) is left behind.
 IMMORTAL = 5.0
 
@@ -46,7 +50,10 @@ class Shutdown:
         self.graceful = True
         self.began = now
         self.deadline = now + grace
+        arbiter.router.resume()
         arbiter.router.send({"type": "stop", "grace": grace})
+        # It must answer soon now: whoever sent TERM may send KILL in ten seconds.
+        arbiter.router.watch(min(arbiter.config.router_timeout, ANSWER), now)
         self._close_listeners()
 
     def at_once(self, now: float) -> None:
@@ -55,6 +62,7 @@ class Shutdown:
         self.deadline = now
         self.phase = Phase.FINISHING
         self._close_listeners()
+        self.arbiter.router.resume()
         self.arbiter.router.send({"type": "quit"})
         for child in self.arbiter.children:
             self.arbiter.signal(child, signal.SIGQUIT)
@@ -83,7 +91,7 @@ class Shutdown:
                     arbiter.log.error("Worker (pid:%s) does not die: left behind", child.pid)
             if immortal or not len(arbiter.children):
                 self.phase = Phase.LEAVING
-                self.deadline = now + AT_ONCE
+                self.deadline = now + (AT_ONCE if self.graceful else QUIT)
                 arbiter.router.send({"type": "quit"})
         if self.phase is Phase.LEAVING:
             if arbiter.router.pid is not None and now >= self.deadline:

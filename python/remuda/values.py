@@ -159,6 +159,27 @@ def plain(value: object) -> str:
     return str(value) if value != "" else '""'
 
 
+# Parts of names of variables that hold secrets.
+_SECRET = ("KEY", "SECRET", "TOKEN", "PASS", "PWD", "CREDENTIAL", "DSN")
+
+
+def without_secret(text: str) -> str:
+    """KEY=VALUE with stars for what looks like a secret: by its name, or a password in a URL.
+
+    Rather one too many than one too few.
+    """
+    key, equals, value = text.partition("=")
+    if any(part in key.upper() for part in _SECRET):
+        return f"{key}{equals}***"
+    scheme, separator, rest = value.partition("://")
+    # RFC 3986 section 3.2.1: user:password@host. A password may have an @ in it as it is.
+    user, at, host = rest.rpartition("@")
+    if separator and at and ":" in user:
+        name = user.partition(":")[0]
+        return f"{key}{equals}{scheme}{separator}{name}:***@{host}"
+    return text
+
+
 def in_bytes(number: int) -> str:
     """A size in the largest unit that leaves nothing over."""
     for size, unit in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):

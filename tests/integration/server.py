@@ -37,10 +37,12 @@ class Server:
         prefix: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
         umask: int | None = None,
+        stdout: int | None = None,
     ) -> None:
         """Start it: `prefix python -m remuda -b BIND... ARGUMENTS TARGET`.
 
-        `application` is the text of `app.py` in `directory`, which is the working directory.
+        `application` is the text of `app.py` in `directory`, which is the working directory. Its
+        stdout is the file `stdout` there, unless it is given.
         """
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -62,7 +64,7 @@ class Server:
                 self.command,
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
-                stdout=out,
+                stdout=out if stdout is None else stdout,
                 stderr=log,
                 start_new_session=True,
                 env=environment,

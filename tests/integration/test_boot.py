@@ -122,6 +122,12 @@ MISTAKES = {
     "a log that cannot be opened": (
         ["--error-logfile", "no/such/dir/log", "app:app"], 1, ["no/such/dir"],
     ),
+    "an access log that cannot be opened": (
+        ["--access-logfile", "no/such/dir/log", "app:app"], 1, ["accesslog", "no/such/dir"],
+    ),
+    "a pid file that cannot be written": (
+        ["--pid", "no/such/dir/pid", "app:app"], 1, ["pidfile", "no/such/dir"],
+    ),
     "a directory that is missing": (["--chdir", "no/such/dir", "app:app"], 1, ["no/such/dir"]),
     "a host that is none": (["-b", "256.1.1.1:0", "app:app"], 1, ["256.1.1.1"]),
     "an address of another machine": (["-b", "192.0.2.1:0", "app:app"], 1, ["192.0.2.1"]),
@@ -144,6 +150,51 @@ def test_a_mistake_of_the_user_is_named_in_a_line_or_two(
     assert "Traceback" not in err
     for text in named:
         assert text in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("flag", "setting"),
+    [("--error-logfile", "errorlog"), ("--access-logfile", "accesslog"), ("--pid", "pidfile")],
+)
+def test_check_config_finds_a_file_that_cannot_be_written_and_makes_none(
+    tmp_path: Path, flag: str, setting: str
+) -> None:
+    (tmp_path / "app.py").write_text(GOOD)
+    before = set(tmp_path.iterdir())
+    assert run(tmp_path, "--check-config", flag, "file", "app:app") == (0, "", "")
+    assert set(tmp_path.iterdir()) == before
+    code, out, err = run(tmp_path, "--check-config", flag, "no/such/file", "app:app")
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 2
+    assert err.startswith(f"remuda: error: {setting}: cannot ")
+    assert f"{tmp_path}/no/such/file" in err
+
+
+def test_check_config_of_a_running_server_s_pid_file_is_well(serve: Serve) -> None:
+    server = serve("-w", "1", "--pid", "pid")
+    assert run(server.directory, "--check-config", "--pid", "pid", "app:app") == (0, "", "")
+    assert (server.directory / "pid").read_text() == f"{server.pid}\n"
+
+
+def test_print_config_masks_what_looks_like_a_secret(tmp_path: Path) -> None:
+    arguments = [
+        text
+        for pair in (
+            "COLOUR=green", "API_KEY=hidden-1", "db_password=hidden-2",
+            "DATABASE_URL=postgres://shop:hidden-3@db:5432/shop?a=b", "REDIS=redis://:hidden@4@r/0",
+            "SENTRY_DSN=https://hidden-5@sentry.example/1", "SITE=http://www.example/@home",
+        )
+        for text in ("--env", pair)
+    ]  # fmt: skip
+    code, out, err = run(tmp_path, "--print-config", *arguments, "app:app")
+    assert (code, err) == (0, "")
+    assert "hidden" not in out
+    (line,) = [line for line in out.splitlines() if line.startswith("raw_env")]
+    for shown in (
+        "COLOUR=green", "API_KEY=***", "db_password=***", "postgres://shop:***@db:5432/shop?a=b",
+        "redis://:***@r/0", "SENTRY_DSN=***", "SITE=http://www.example/@home",
+    ):  # fmt: skip
+        assert shown in line
 
 
 # An application that is not there, under --check-config: what is named.

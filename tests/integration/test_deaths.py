@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import Serve, WorkerClass
 from .load import Load
-from .processes import alive, eventually, session
+from .processes import alive, eventually, session, state
 
 # Applications that die in the middle of a request: the target, what the log says of the worker.
 DEATHS = [
@@ -200,6 +200,56 @@ def test_signals_still_work_after_the_router_was_replaced(serve: Serve) -> None:
     server.says("Reloaded: 1 new workers are ready")
     assert server.get().status == 200
     server.stop()
+
+
+def test_a_router_that_is_stopped_is_replaced_and_the_workers_stay(
+    serve: Serve, worker_class: WorkerClass
+) -> None:
+    server = serve("-w", "2", "--router-timeout", "1", worker_class=worker_class)
+    before = server.identities(server.workers)
+    router = server.router
+    server.signal(signal.SIGSTOP, router)
+    # It waits in the backlog until there is another router.
+    assert server.get().status == 200
+    server.says(f"ROUTER TIMEOUT (pid:{router}): no answer for 1 s: stopped (state T")
+    server.says(f"Router (pid:{router}) was killed by SIGKILL")
+    assert [server.get("/pid").status for _ in range(10)] == [200] * 10
+    assert server.identities(server.workers) == before
+
+
+def test_a_router_timeout_of_0_leaves_a_stopped_router_alone(serve: Serve) -> None:
+    server = serve("-w", "1", "--router-timeout", "0")
+    router = server.router
+    server.signal(signal.SIGSTOP, router)
+    client = server.connect()
+    client.request()
+    time.sleep(1)
+    server.signal(signal.SIGCONT, router)
+    assert client.response().status == 200
+    assert server.router == router
+
+
+@pytest.mark.parametrize("first", ["router", "arbiter"])
+def test_a_router_that_was_suspended_with_the_arbiter_is_not_silent(
+    serve: Serve, first: str
+) -> None:
+    server = serve("-w", "1", "--router-timeout", "1")
+    router = server.router
+    for _ in range(2):
+        for pid in (server.pid, router):
+            server.signal(signal.SIGSTOP, pid)
+            server.eventually("it is stopped", lambda pid=pid: state(pid) == "T")
+        # Twice as long as would be silence.
+        time.sleep(2)
+        both = [server.pid, router] if first == "arbiter" else [router, server.pid]
+        for pid in both:
+            server.signal(signal.SIGCONT, pid)
+        assert server.get().status == 200
+    # And it is still watched.
+    assert "ROUTER TIMEOUT" not in server.log
+    server.signal(signal.SIGSTOP, router)
+    server.says("ROUTER TIMEOUT")
+    assert server.get().status == 200
 
 
 def test_kill_9_of_the_arbiter_under_load_leaves_no_orphans(

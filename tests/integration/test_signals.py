@@ -206,6 +206,21 @@ def test_a_request_that_takes_long_to_finish_leaves_no_port_open_after_term(serv
     assert server.wait_exit() == 0
 
 
+def test_term_has_a_stopped_router_go_on_and_finish(serve: Serve) -> None:
+    server = serve("-w", "1")
+    server.signal(signal.SIGSTOP, server.router)
+    waiting = [server.connect() for _ in range(10)]
+    for client in waiting:
+        client.request()
+    started = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
+    assert time.monotonic() - started < 8
+    # What waited in the backlog is answered.
+    assert [client.response().status for client in waiting] == [200] * 10
+    server.assert_nothing_left()
+
+
 def test_term_cuts_what_is_left_after_graceful_timeout(
     serve: Serve, worker_class: WorkerClass
 ) -> None:

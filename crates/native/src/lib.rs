@@ -7,6 +7,7 @@
 //! * [`asgi`]: the ASGI gateway.
 //! * [`gather`]: requests with whole bodies on an event loop.
 //! * [`router`]: being the router.
+//! * [`privileges`]: giving up what a process might gain.
 //! * [`stacks`]: the memory of greenlets.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
@@ -21,6 +22,7 @@ mod gather;
 mod inbox;
 mod notices;
 mod outbox;
+mod privileges;
 mod probe;
 mod request;
 mod room;
@@ -42,6 +44,8 @@ mod _native {
     use crate::channel::{Channel, Event, channel_files};
     #[pymodule_export]
     use crate::gather::Gather;
+    #[pymodule_export]
+    use crate::privileges::no_new_privileges;
     #[pymodule_export]
     use crate::probe::RouterEnd;
     #[pymodule_export]

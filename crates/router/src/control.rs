@@ -31,6 +31,7 @@ pub(crate) enum Order {
     Retire { id: u32 },
     Gone { id: u32, why: String },
     Reopen,
+    Ping,
     Stop { grace: f64 },
     Quit,
 }
@@ -70,7 +71,25 @@ pub(crate) enum Report<'a> {
     Hung { id: u32, what: &'a str, seconds: f64 },
     Broken { id: u32, why: &'a str },
     Lost { pid: i32, why: &'a str, what: &'a str },
+    Pong,
     Stopped,
+}
+
+/// The log files, as they come beside an order: the error log, then the access log if there is one.
+#[derive(Debug)]
+pub(crate) struct LogFiles {
+    pub error: OwnedFd,
+    pub access: Option<OwnedFd>,
+}
+
+impl LogFiles {
+    /// # Errors
+    /// When the error log's descriptor did not come.
+    pub fn from_fds(fds: Vec<OwnedFd>) -> io::Result<Self> {
+        let mut fds = fds.into_iter();
+        let error = fds.next().ok_or_else(|| io::Error::other("the log files did not come"))?;
+        Ok(Self { error, access: fds.next() })
+    }
 }
 
 /// An order and the descriptors beside it; `None` when the arbiter is dead.

@@ -23,7 +23,7 @@ use crate::buffers::Buffers;
 use crate::client::Clients;
 use crate::clock::Clock;
 use crate::connection::Peer;
-use crate::control::Control;
+use crate::control::{Control, LogFiles};
 use crate::exchange::Exchange;
 use crate::logs::ErrorLog;
 use crate::response::{SERVER, Server};
@@ -92,7 +92,7 @@ impl Router {
     /// New settings, for all that begins from now on.
     pub fn set_settings(&self, settings: Settings) {
         if let Some((_, file)) = &self.settings.borrow().access {
-            file.flush();
+            file.flush(&self.log);
         }
         *self.settings.borrow_mut() = Rc::new(settings);
     }
@@ -147,18 +147,16 @@ impl Router {
             request: &find_sent,
             response: &find_given,
         };
-        if file.line(|out| format.write(out, &entry)) {
+        if file.line(|out| format.write(out, &entry), &self.log) {
             self.flush_soon();
         }
     }
 
-    /// Reopen the log files.
-    pub fn reopen_logs(&self) {
-        self.log.reopen();
-        if let Some((_, file)) = &self.settings.borrow().access
-            && let Err(error) = file.reopen()
-        {
-            self.log.error(format_args!("the access log cannot be reopened: {error}"));
+    /// Go on with these log files.
+    pub fn replace_logs(&self, logs: LogFiles) {
+        self.log.replace(logs.error);
+        if let (Some((_, file)), Some(fresh)) = (&self.settings.borrow().access, logs.access) {
+            file.replace(fresh, &self.log);
         }
     }
 }

@@ -29,6 +29,7 @@ mod pace;
 mod response;
 mod run;
 mod settings;
+mod sink;
 mod socket;
 mod spool;
 mod trust;

@@ -1,12 +1,12 @@
 //! The two log files: errors in gunicorn's format, and one access record a request.
 
-use std::cell::{Cell, RefCell};
-use std::fs::{File, OpenOptions};
+use std::cell::Cell;
 use std::io::{self, Write};
-use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 use crate::clock::Clock;
+use crate::sink::{Sink, Turn};
 
 /// How grave a line of the error log is, gravest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,95 +40,47 @@ impl Level {
     }
 }
 
-/// A log file that can be reopened. Writing to it never fails the caller: a log that cannot be
-/// written has nowhere to complain.
-#[derive(Debug)]
-struct Target {
-    path: String,
-    file: RefCell<Option<File>>,
-}
-
-impl Target {
-    /// `-` is the standard stream `fd`; anything else is the path of a file.
-    fn open(path: &str, fd: i32) -> io::Result<Self> {
-        let target = Self { path: path.to_owned(), file: RefCell::default() };
-        target.reopen(fd)?;
-        Ok(target)
-    }
-
-    fn reopen(&self, fd: i32) -> io::Result<()> {
-        let file = if self.path == "-" {
-            // SAFETY: a fresh copy of a standard stream, checked, and ours alone.
-            unsafe {
-                let copy = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
-                if copy < 0 {
-                    return Err(io::Error::last_os_error());
-                }
-                File::from_raw_fd(copy)
-            }
-        } else {
-            OpenOptions::new().append(true).create(true).open(&self.path)?
-        };
-        *self.file.borrow_mut() = Some(file);
-        Ok(())
-    }
-
-    fn write(&self, bytes: &[u8]) {
-        if let Some(file) = self.file.borrow_mut().as_mut() {
-            // See above: there is nowhere to say that the log is not writable.
-            let _ = file.write_all(bytes);
-        }
-    }
-}
-
 /// The error log.
 #[derive(Debug)]
 pub(crate) struct ErrorLog {
-    target: RefCell<Target>,
+    sink: Sink,
     level: Cell<Level>,
 }
 
 impl ErrorLog {
-    pub fn open(path: &str, level: &str) -> io::Result<Self> {
-        Ok(Self { target: RefCell::new(Target::open(path, 2)?), level: Cell::new(Level::parse(level)) })
+    pub fn new(file: OwnedFd, level: &str) -> Self {
+        Self { sink: Sink::new(file), level: Cell::new(Level::parse(level)) }
     }
 
-    /// Go on with these settings.
-    ///
-    /// # Errors
-    /// The operating system's, when the file cannot be opened: nothing changes then.
-    pub fn configure(&self, path: &str, level: &str) -> io::Result<()> {
-        if self.target.borrow().path != path {
-            *self.target.borrow_mut() = Target::open(path, 2)?;
-        }
+    pub fn set_level(&self, level: &str) {
         self.level.set(Level::parse(level));
-        Ok(())
     }
 
-    pub fn reopen(&self) {
-        let target = self.target.borrow();
-        if let Err(error) = target.reopen(2) {
-            self.error(format_args!("the error log {} cannot be reopened: {error}", target.path));
-        }
+    /// Go on with another file.
+    pub fn replace(&self, file: OwnedFd) {
+        let turn = self.sink.replace(file);
+        self.tell(turn);
     }
 
     pub fn line(&self, level: Level, message: std::fmt::Arguments<'_>) {
         if level < self.level.get() {
             return;
         }
-        let mut line = Vec::with_capacity(160);
-        line.extend_from_slice(Clock::new(SystemTime::now()).error_stamp());
-        let _ = write!(line, " [{}] [{}] ", std::process::id(), level.name());
-        let start = line.len();
-        let _ = write!(line, "{message}");
-        // What came from a client must not forge lines.
-        for byte in line.iter_mut().skip(start) {
-            if byte.is_ascii_control() {
-                *byte = b'?';
-            }
+        self.sink.line(|line| write_record(line, level, message));
+        self.flush();
+    }
+
+    /// Try again what could not be written at once.
+    pub fn flush(&self) {
+        let turn = self.sink.flush();
+        self.tell(turn);
+    }
+
+    /// That lines are being lost could be said only here: it is said when that is over.
+    fn tell(&self, turn: Option<Turn>) {
+        if let Some(Turn::Recovered(lost)) = turn {
+            self.warning(format_args!("{lost} lines of this log could not be written"));
         }
-        line.push(b'\n');
-        self.target.borrow().write(&line);
     }
 
     pub fn debug(&self, message: std::fmt::Arguments<'_>) {
@@ -144,51 +96,77 @@ impl ErrorLog {
     }
 }
 
+fn write_record(line: &mut Vec<u8>, level: Level, message: std::fmt::Arguments<'_>) {
+    line.extend_from_slice(Clock::new(SystemTime::now()).error_stamp());
+    let _ = write!(line, " [{}] [{}] ", std::process::id(), level.name());
+    let start = line.len();
+    let _ = write!(line, "{message}");
+    // What came from a client must not forge lines.
+    for byte in line.iter_mut().skip(start) {
+        if byte.is_ascii_control() {
+            *byte = b'?';
+        }
+    }
+    line.push(b'\n');
+}
+
 /// The access log's file: lines are gathered and written together.
 #[derive(Debug)]
 pub(crate) struct AccessFile {
-    target: Target,
-    buffer: RefCell<Vec<u8>>,
+    /// What messages call it.
+    name: String,
+    sink: Sink,
 }
 
 /// Lines are written at the latest when this much is gathered, in bytes.
 const FLUSH_AT: usize = 32 * 1024;
 
 impl AccessFile {
-    pub fn open(path: &str) -> io::Result<Self> {
-        Ok(Self { target: Target::open(path, 1)?, buffer: RefCell::default() })
+    /// `path` is what the user calls it; `-` is stdout.
+    pub fn new(path: &str, file: OwnedFd) -> Self {
+        let path = if path == "-" { "on stdout" } else { path };
+        Self { name: format!("the access log {path}"), sink: Sink::new(file) }
     }
 
-    pub fn reopen(&self) -> io::Result<()> {
-        self.flush();
-        self.target.reopen(1)
+    /// Go on with another file.
+    pub fn replace(&self, file: OwnedFd, log: &ErrorLog) {
+        let turn = self.sink.replace(file);
+        self.tell(turn, log);
     }
 
-    /// Add a line with `write`. Returns true when it is the first one that waits for
-    /// [`AccessFile::flush`].
-    pub fn line(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let mut buffer = self.buffer.borrow_mut();
-        let first = buffer.is_empty();
-        write(&mut buffer);
-        if buffer.len() >= FLUSH_AT {
-            self.target.write(&buffer);
-            buffer.clear();
-            return false;
+    /// Add a line with `write`. Returns true when [`AccessFile::flush`] should be called soon.
+    pub fn line(&self, write: impl FnOnce(&mut Vec<u8>), log: &ErrorLog) -> bool {
+        let mut first = false;
+        let waiting = self.sink.line(|lines| {
+            first = lines.is_empty();
+            write(lines);
+        });
+        if waiting < FLUSH_AT {
+            return first;
         }
-        first
+        self.flush(log);
+        false
     }
 
-    pub fn flush(&self) {
-        let mut buffer = self.buffer.borrow_mut();
-        if !buffer.is_empty() {
-            self.target.write(&buffer);
-            buffer.clear();
+    /// Write what waits; what must be said about that goes to `log`.
+    pub fn flush(&self, log: &ErrorLog) {
+        let turn = self.sink.flush();
+        self.tell(turn, log);
+    }
+
+    fn tell(&self, turn: Option<Turn>, log: &ErrorLog) {
+        let name = &self.name;
+        match turn {
+            None => {}
+            Some(Turn::Losing(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                log.error(format_args!("{name} loses lines: nobody reads it"));
+            }
+            Some(Turn::Losing(error)) => {
+                log.error(format_args!("{name} loses lines: {error}"));
+            }
+            Some(Turn::Recovered(lost)) => {
+                log.warning(format_args!("{name} is written again; {lost} lines were lost"));
+            }
         }
-    }
-}
-
-impl Drop for AccessFile {
-    fn drop(&mut self) {
-        self.flush();
     }
 }

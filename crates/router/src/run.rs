@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
-use crate::control::{Address, Control, Order, Report};
+use crate::control::{Address, Control, LogFiles, Order, Report};
 use crate::core::{Ending, Router};
 use crate::listener::Listener;
 use crate::logs::ErrorLog;
@@ -62,11 +62,12 @@ struct Accepting {
 async fn serve(control: OwnedFd) -> io::Result<()> {
     let control = Control::new(control)?;
     let first = tokio::time::timeout(FIRST_ORDER, control.receive()).await??;
-    let Some((Order::Options(options), _)) = first else {
+    let Some((Order::Options(options), fds)) = first else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the first order must be the options"));
     };
-    let log = ErrorLog::open(&options.errorlog, &options.loglevel)?;
-    let settings = Settings::new(*options).map_err(io::Error::other)?;
+    let logs = LogFiles::from_fds(fds)?;
+    let log = ErrorLog::new(logs.error, &options.loglevel);
+    let settings = Settings::new(*options, logs.access).map_err(io::Error::other)?;
     let router = Router::new(settings, log, control);
     // None of these ends by itself: one that does has panicked, and nothing can be relied on any
     // more. The arbiter starts another router.
@@ -133,16 +134,19 @@ impl Main {
 
     fn obey(&mut self, order: Order, fds: Vec<OwnedFd>) -> io::Result<()> {
         match order {
-            Order::Options(options) => match Settings::new(*options) {
-                Ok(settings) => {
-                    let (path, level) = (&settings.options.errorlog, &settings.options.loglevel);
-                    if let Err(error) = self.router.log.configure(path, level) {
-                        self.router.log.error(format_args!("the error log {path} cannot be opened: {error}"));
+            Order::Options(options) => {
+                let logs = LogFiles::from_fds(fds)?;
+                match Settings::new(*options, logs.access) {
+                    Ok(settings) => {
+                        self.router.log.replace(logs.error);
+                        self.router.log.set_level(&settings.options.loglevel);
+                        self.router.set_settings(settings);
                     }
-                    self.router.set_settings(settings);
+                    Err(error) => {
+                        self.router.log.error(format_args!("the new settings are not used: {error}"));
+                    }
                 }
-                Err(error) => self.router.log.error(format_args!("the new settings are not used: {error}")),
-            },
+            }
             Order::Listeners { listeners } => self.listen(listeners, fds)?,
             Order::Worker(newcomer) => match self.router.attach(newcomer, fds) {
                 Ok(worker) => {
@@ -156,7 +160,8 @@ impl Main {
             },
             Order::Retire { id } => self.router.retire(id),
             Order::Gone { id, why } => self.router.gone(id, &why),
-            Order::Reopen => self.router.reopen_logs(),
+            Order::Reopen => self.router.replace_logs(LogFiles::from_fds(fds)?),
+            Order::Ping => self.router.control.report(&Report::Pong),
             Order::Stop { grace } => self.stop(Duration::try_from_secs_f64(grace).unwrap_or(ORPHAN_GRACE)),
             // Handled by the caller.
             Order::Quit => {}

@@ -1,5 +1,7 @@
 //! What follows from the options and is made once for them.
 
+use std::os::fd::OwnedFd;
+
 use crate::access_log::AccessLog;
 use crate::logs::AccessFile;
 use crate::options::Options;
@@ -16,16 +18,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// `access` is the access log's file, where there is one.
+    ///
     /// # Errors
-    /// One line for the operator: a log that cannot be opened, an address that is none.
-    pub fn new(options: Options) -> Result<Self, String> {
-        let access = match options.accesslog.as_deref() {
-            None | Some("") => None,
-            Some(path) => {
+    /// One line for the operator: a format that is none, an address that is none.
+    pub fn new(options: Options, access: Option<OwnedFd>) -> Result<Self, String> {
+        let access = match access {
+            None => None,
+            Some(file) => {
                 let format = AccessLog::compile(&options.access_log_format)?;
-                let file = AccessFile::open(path)
-                    .map_err(|error| format!("the access log {path} cannot be opened: {error}"))?;
-                Some((format, file))
+                Some((format, AccessFile::new(options.accesslog.as_deref().unwrap_or_default(), file)))
             }
         };
         Ok(Self { limits: options.limits(), trust: trust(&options)?, access, options })

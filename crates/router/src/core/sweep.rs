@@ -28,7 +28,7 @@ impl Router {
                 }
             }
             if let Some((_, file)) = &self.settings.borrow().access {
-                file.flush();
+                file.flush(&self.log);
             }
         }
     }
@@ -75,11 +75,12 @@ impl Router {
             }
             self.dispatch();
             self.control.flush();
+            self.log.flush();
             if self.is_draining() {
                 self.clients.close_idle(now, LINGER_IDLE);
             }
             if let Some((_, file)) = &self.settings.borrow().access {
-                file.flush();
+                file.flush(&self.log);
             }
         }
     }
