@@ -9,6 +9,7 @@ import pytest
 
 from remuda.process import shortage
 
+
 @pytest.mark.parametrize(
     ("number", "says"),
     [

@@ -421,9 +421,7 @@ class Arbiter(Server):
 
     def tell_options(self) -> None:
         """Tell the router what it must know of the configuration."""
-        self.router.send(
-            {"type": "options", **self.config.router_options()}, self._log_files()
-        )
+        self.router.send({"type": "options", **self.config.router_options()}, self._log_files())
         self.router.watch(self.config.router_timeout, time.monotonic())
 
     def tell_listeners(self) -> None:
