@@ -26,7 +26,9 @@ use crate::exchange::Exchange;
 use crate::logs::ErrorLog;
 use crate::response::{SERVER, Server};
 use crate::settings::Settings;
+use crate::turn::Line;
 use crate::worker::Worker;
+pub(crate) use frames::Pumped;
 use queue::Queue;
 
 /// How the router is ending.
@@ -53,6 +55,8 @@ pub(crate) struct Router {
     queue: Queue,
     /// Memory for what is read.
     pub buffers: Buffers,
+    /// The connections that have had their turn and want another.
+    pub line: Line,
     /// Some worker must be woken, or a log written, when the tasks that are ready have run.
     flush: Notify,
     /// Some worker holds requests ahead of its slots.
@@ -72,6 +76,7 @@ impl Router {
             workers: RefCell::default(),
             queue: Queue::default(),
             buffers: Buffers::default(),
+            line: Line::default(),
             flush: Notify::new(),
             ahead: Notify::new(),
         })
