@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import random
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,62 @@ def test_a_full_disk_is_507_and_leaves_nothing_behind(serve: Serve, small_disk: 
     assert not (server.directory / "reached").exists()
     # What fits is served.
     assert server.connect().post("/digest", bytes(1_500_000)).json["length"] == 1_500_000
+
+
+# linux/fs.h: stop a file system, so that whoever writes to it waits; and let it go on.
+FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
+
+
+@pytest.fixture
+def stalled_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A file system that takes nothing, and a function that mends it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    image, path = tmp_path / "image", tmp_path / "stalled"
+    path.mkdir()
+    with image.open("wb") as file:
+        file.truncate(64 * MIB)
+    mount = ["mount", "-o", "loop", str(image), str(path)]
+    for command in (["mkfs.ext4", "-q", str(image)], mount):
+        made = subprocess.run(command, capture_output=True)
+        if made.returncode != 0:
+            pytest.skip(f"cannot mount: {made.stderr.decode()}")
+    directory = os.open(path, os.O_RDONLY)
+
+    def mend() -> None:
+        with contextlib.suppress(OSError):  # mended already
+            fcntl.ioctl(directory, FITHAW, 0)
+
+    try:
+        fcntl.ioctl(directory, FIFREEZE, 0)
+        yield path, mend
+    finally:
+        mend()
+        os.close(directory)
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def waits_for_disk(pid: int) -> bool:
+    """Whether a thread of a process cannot be interrupted (proc_pid_stat(5))."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return any(stat.rpartition(")")[2].split()[0] == "D" for stat in stats)
+
+
+def test_a_disk_that_stalls_holds_up_its_uploads_and_nobody_else(
+    serve: Serve, stalled_disk: tuple[Path, Callable[[], None]]
+) -> None:
+    path, mend = stalled_disk
+    server = serve("-w", "1", "--tmp-upload-dir", str(path))
+    body = os.urandom(5 * MIB)
+    with server.connect() as client:
+        sending = threading.Thread(target=client.request, args=("/digest", "POST", body))
+        sending.start()
+        server.eventually("it is written", lambda: waits_for_disk(server.router))
+        for _ in range(10):
+            assert server.get().text == "hello"
+        mend()
+        sending.join()
+        assert client.response().json["sha256"] == hashlib.sha256(body).hexdigest()
 
 
 def test_a_limit_on_file_sizes_is_507_too(serve: Serve) -> None:

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::turn::Turn;
+
 /// One connection as its task and the rest of the router share it.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -22,6 +24,8 @@ pub(crate) struct Client {
     closing: Cell<bool>,
     /// Close now, whatever is under way.
     killed: Cell<bool>,
+    /// What its task has done since it was woken.
+    pub turn: Turn,
 }
 
 impl Client {
@@ -89,6 +93,7 @@ impl Clients {
             idle_since: Cell::default(),
             closing: Cell::default(),
             killed: Cell::default(),
+            turn: Turn::default(),
         });
         (self.all.borrow_mut().insert(client.clone()), client)
     }

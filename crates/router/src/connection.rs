@@ -16,8 +16,9 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use channel::message::{Payload, Reason, Request};
@@ -87,8 +88,8 @@ pub(crate) struct Connection {
     bringing: Option<Pace>,
     /// When more of it must have come.
     bring_by: Option<Instant>,
-    /// A part of it that waits for room in the ring, and whether it is the last.
-    part: Option<(Vec<u8>, bool)>,
+    /// A part of it that has been taken out and not been passed on.
+    part: Vec<u8>,
 }
 
 impl Connection {
@@ -120,17 +121,29 @@ impl Connection {
             body: None,
             bringing: None,
             bring_by: None,
-            part: None,
+            part: Vec::new(),
         })
     }
 
     /// Serve the connection to its end.
-    pub async fn serve(mut self) {
+    pub async fn serve(self) {
+        let client = self.client.clone();
+        let mut life = pin!(self.live());
+        poll_fn(|cx| {
+            client.turn.begin();
+            life.as_mut().poll(cx)
+        })
+        .await;
+    }
+
+    async fn live(mut self) {
         let mut first = true;
         loop {
             let end = match self.request(first).await {
                 Ok(()) => {
                     first = false;
+                    // Requests that came in a row and are answered at once.
+                    self.take_turns().await;
                     continue;
                 }
                 Err(end) => end,
@@ -166,7 +179,7 @@ impl Connection {
             self.flush(None).await?;
         }
         self.body = None;
-        self.part = None;
+        self.part = Vec::new();
         self.bring_by = None;
         self.exchange.upload.set(Upload::default());
         if !reader.is_done() {
@@ -264,6 +277,15 @@ impl Connection {
     /// Read more. The number of bytes is 0 when the client has ended. `idle`: nothing of a request
     /// has come yet.
     async fn fill(&mut self, room: usize, idle: bool) -> Result<usize, End> {
+        self.wait(idle, |connection, cx| connection.poll_fill(cx, room)).await
+    }
+
+    /// Wait for something, until the deadline. `idle`: nothing of a request has come yet.
+    async fn wait<T>(
+        &mut self,
+        idle: bool,
+        mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Result<T, End>>,
+    ) -> Result<T, End> {
         poll_fn(|cx| {
             self.client.remember(cx.waker());
             if self.client.is_killed() {
@@ -272,38 +294,64 @@ impl Connection {
             if self.client.is_expired() {
                 return Poll::Ready(Err(TOO_SLOW));
             }
-            let filled = self.poll_fill(cx, room);
+            let polled = poll(self, cx);
             // Told to close while idle; what the client has sent already is served first.
-            if filled.is_pending() && idle && self.client.is_closing() {
+            if polled.is_pending() && idle && self.client.is_closing() {
                 return Poll::Ready(Err(End::Quiet));
             }
-            filled
+            polled
         })
         .await
     }
 
+    /// Let the others go first when the turn is over.
+    async fn take_turns(&self) {
+        if self.client.turn.is_over() {
+            let mut joined = false;
+            poll_fn(|cx| {
+                if std::mem::replace(&mut joined, true) && !self.client.turn.is_in_line() {
+                    return Poll::Ready(());
+                }
+                self.client.remember(cx.waker());
+                self.router.line.join(&self.client)
+            })
+            .await;
+        }
+    }
+
     fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<usize, End>> {
+        self.compact();
+        if self.input.capacity() == 0 && !self.ended {
+            self.input = self.router.buffers.take();
+        }
+        let mut input = std::mem::take(&mut self.input);
+        let filled = self.poll_read(cx, &mut input, room, usize::MAX);
+        self.input = input;
+        if filled.is_pending() && self.input.is_empty() {
+            self.release();
+        }
+        filled
+    }
+
+    /// Read more, into a buffer: at most `most` bytes.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        room: usize,
+        most: usize,
+    ) -> Poll<Result<usize, End>> {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
-        self.compact();
-        if self.input.capacity() == 0 {
-            self.input = self.router.buffers.take();
-        }
-        match self.socket.poll_read(cx, &mut self.input, room) {
-            Poll::Ready(Ok(0)) => {
-                self.ended = true;
-                Poll::Ready(Ok(0))
+        match ready!(self.socket.poll_read(cx, buffer, room, most)) {
+            Ok(got) => {
+                self.ended = got == 0;
+                self.client.turn.spend(got as u64);
+                Poll::Ready(Ok(got))
             }
-            Poll::Ready(Ok(got)) => Poll::Ready(Ok(got)),
             // The client has left.
-            Poll::Ready(Err(_)) => Poll::Ready(Err(End::Quiet)),
-            Poll::Pending => {
-                if self.input.is_empty() {
-                    self.release();
-                }
-                Poll::Pending
-            }
+            Err(_) => Poll::Ready(Err(End::Quiet)),
         }
     }
 

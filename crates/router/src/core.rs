@@ -28,7 +28,9 @@ use crate::exchange::Exchange;
 use crate::logs::ErrorLog;
 use crate::response::{SERVER, Server};
 use crate::settings::Settings;
+use crate::turn::Line;
 use crate::worker::Worker;
+pub(crate) use frames::Pumped;
 use pool::Streams;
 use quarantine::Quarantine;
 use queue::Queue;
@@ -59,6 +61,8 @@ pub(crate) struct Router {
     streams: Cell<Streams>,
     /// Memory for what is read.
     pub buffers: Buffers,
+    /// The connections that have had their turn and want another.
+    pub line: Line,
     /// Some worker must be woken, or a log written, when the tasks that are ready have run.
     flush: Notify,
     /// Some worker holds requests ahead of its slots.
@@ -80,6 +84,7 @@ impl Router {
             quarantine: Quarantine::default(),
             streams: Cell::default(),
             buffers: Buffers::default(),
+            line: Line::default(),
             flush: Notify::new(),
             ahead: Notify::new(),
         })

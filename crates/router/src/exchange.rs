@@ -1,12 +1,12 @@
 //! One request and its response, between the connection that brought it and the worker that has it.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
 use crate::client::Client;
 use crate::response::Response;
+use crate::spool::Temporary;
 
 /// Where a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(crate) struct Times {
 /// A request body that is passed on while it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Upload {
-    /// The body comes in `BODY` frames.
+    /// The body comes in `BODY` frames, and the last of them was not sent yet.
     pub active: bool,
     /// Bytes that the worker will still take before it gives credit.
     pub window: u64,
@@ -51,7 +51,7 @@ pub(crate) struct Exchange {
     /// The encoded `REQUEST` message.
     pub message: RefCell<Vec<u8>>,
     /// The body's file, when it is not in the message.
-    pub file: RefCell<Option<OwnedFd>>,
+    pub file: RefCell<Option<Temporary>>,
     /// Where the request is.
     pub place: Cell<Place>,
     /// The response.

@@ -10,7 +10,8 @@
 //!   workers there are; `frames`, what they say; `sweep`, deadlines and what else comes again and again.
 //! * `worker`: one worker's channel, and which requests it holds.
 //! * `client`: what is known of a connection from outside: deadlines, idleness.
-//! * `pace`: how fast bodies and readers must be. `spool`, `buffers`: where bodies and bytes are kept.
+//! * `turn`: how much each may do in a row. `pace`: how fast bodies and readers must be. `spool`, `disk`,
+//!   `buffers`: where bodies and bytes are kept.
 //!   `options`, `settings`: how to work. `logs`, `access_log`, `clock`, `trust`: what the names say.
 
 mod access_log;
@@ -20,6 +21,7 @@ mod clock;
 mod connection;
 mod control;
 mod core;
+mod disk;
 mod exchange;
 mod listener;
 mod logs;
@@ -33,6 +35,7 @@ mod sink;
 mod socket;
 mod spool;
 mod trust;
+mod turn;
 mod watch;
 mod worker;
 

@@ -9,17 +9,15 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::rc::Rc;
 
-use crate::spool::ResponseSpool;
+use crate::spool::{ResponseSpool, Temporary};
+use crate::turn::Turn;
 
 /// Pieces of memory are filled up to this size, in bytes, before another is begun.
 const PIECE: usize = 64 * 1024;
 /// A new piece of memory has room for a head and a small body, in bytes.
 const FIRST: usize = 1024;
 /// How much one sendfile or read-and-send moves at the most, in bytes.
-const FILE_STEP: usize = 1024 * 1024;
-/// How much is written before others get their turn, in bytes: a fast reader must not keep the
-/// router for itself.
-const TURN: u64 = 4 * 1024 * 1024;
+const FILE_STEP: usize = 256 * 1024;
 /// How many files of the application may wait. Each costs a descriptor.
 const FILES: usize = 16;
 
@@ -28,7 +26,7 @@ enum Piece {
     /// Bytes, and how many of them are written already.
     Memory(Vec<u8>, usize),
     /// So many bytes of the temporary file from an offset on.
-    Spooled(Rc<File>, u64, u64),
+    Spooled(Rc<Temporary>, u64, u64),
     /// So many bytes of the application's file from an offset on.
     File(File, u64, u64),
 }
@@ -181,16 +179,12 @@ impl Outgoing {
         }
     }
 
-    /// Write as much as the socket takes.
+    /// Write as much as the socket takes, for one turn.
     ///
     /// # Errors
     /// The socket's: the client has left. `UnexpectedEof` when a file is shorter than announced.
-    pub fn write_to(&mut self, socket: BorrowedFd<'_>, sendfile: bool) -> io::Result<Written> {
-        let mut turn = TURN;
+    pub fn write_to(&mut self, socket: BorrowedFd<'_>, sendfile: bool, turn: &Turn) -> io::Result<Written> {
         while let Some(piece) = self.pieces.front_mut() {
-            if turn == 0 {
-                return Ok(Written::Enough);
-            }
             let sent = match piece {
                 Piece::Memory(bytes, at) => send(socket, bytes.get(*at..).unwrap_or_default()),
                 Piece::Spooled(file, offset, left) => send_file(socket, file, *offset, *left, sendfile),
@@ -199,8 +193,11 @@ impl Outgoing {
             match sent {
                 Ok(sent) => {
                     self.written += sent as u64;
-                    turn = turn.saturating_sub(sent as u64);
                     self.advance(sent);
+                    turn.spend(sent as u64);
+                    if !self.pieces.is_empty() && turn.is_over() {
+                        return Ok(Written::Enough);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Blocked),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

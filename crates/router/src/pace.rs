@@ -25,6 +25,12 @@ impl Pace {
         Self { since: now, before: moved, moved, moved_at: now }
     }
 
+    /// So long it was not its own fault that nothing moved.
+    pub fn excuse(&mut self, time: Duration) {
+        self.since += time;
+        self.moved_at += time;
+    }
+
     /// When more must have moved than the `moved` bytes until now, at an average of at least `rate`
     /// bytes a second; `None` when there is no limit (a rate of 0).
     pub fn due(&mut self, now: Instant, moved: u64, rate: u64) -> Option<Instant> {
@@ -70,6 +76,17 @@ mod tests {
         assert_eq!(pace.due(after(start, 1), 1 << 40, 1), Some(after(start, 61)));
         assert_eq!(pace.due(after(start, 50), 1 << 40, 1), Some(after(start, 61)));
         assert_eq!(pace.due(after(start, 60), (1 << 40) + 1, 1), Some(after(start, 120)));
+    }
+
+    #[test]
+    fn what_is_excused_does_not_count() {
+        let start = Instant::now();
+        let mut pace = Pace::begin(start, 0);
+        pace.excuse(Duration::from_secs(100));
+        assert_eq!(pace.due(after(start, 100), 0, 100), Some(after(start, 110)));
+        assert_eq!(pace.due(after(start, 100), 1 << 40, 100), Some(after(start, 160)));
+        pace.excuse(Duration::from_secs(5));
+        assert_eq!(pace.due(after(start, 106), 1 << 40, 100), Some(after(start, 165)));
     }
 
     #[test]

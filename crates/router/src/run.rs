@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
 use crate::control::{Address, Control, LogFiles, Order, Report};
-use crate::core::{Ending, Router};
+use crate::core::{Ending, Pumped, Router};
 use crate::listener::Listener;
 use crate::logs::ErrorLog;
 use crate::settings::Settings;
@@ -74,11 +74,14 @@ async fn serve(control: OwnedFd) -> io::Result<()> {
     let flush = spawn_local(router.clone().flush_task());
     let ahead = spawn_local(router.clone().ahead_task());
     let sweep = spawn_local(router.clone().sweep_task());
+    let line = router.clone();
+    let line = spawn_local(async move { line.line.run().await });
     let mut main = Main { router, accepting: Vec::new(), draining: Vec::new(), end: None, orphaned: false };
     tokio::select! {
         done = main.run() => done,
         _ = flush => Err(io::Error::other("a task of the router has failed")),
         _ = ahead => Err(io::Error::other("a task of the router has failed")),
+        _ = line => Err(io::Error::other("a task of the router has failed")),
         _ = sweep => Err(io::Error::other("a task of the router has failed")),
     }
 }
@@ -235,15 +238,23 @@ async fn pump(router: Rc<Router>, worker: Rc<Worker>) -> io::Result<()> {
     let wait = worker.link.borrow().wait.as_fd().try_clone_to_owned()?;
     let wait = watch(wait)?;
     while worker.state.get() != State::Lost {
-        let any = router.pump(&worker);
+        let pumped = router.pump(&worker);
         // Also while it says more and more: it may have read as much.
         if worker.give_room() {
             router.dispatch();
         }
-        if any {
+        match pumped {
+            Pumped::Nothing => {}
             // Let those write who have got something, and look again before sleeping.
-            yield_behind().await;
-            continue;
+            Pumped::All => {
+                yield_behind().await;
+                continue;
+            }
+            // It may go on for long: what the operating system has to say must be heard in between.
+            Pumped::Enough => {
+                tokio::task::yield_now().await;
+                continue;
+            }
         }
         if !worker.link.borrow().responses.may_sleep() {
             continue;

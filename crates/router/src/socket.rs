@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::unix::AsyncFd;
 
 use crate::outgoing::{Outgoing, Written};
+use crate::turn::Turn;
 use crate::watch::watch_both;
 
 /// A client's socket.
@@ -25,18 +26,19 @@ impl Socket {
     }
 
     /// Read behind what is in the buffer, for which `room` bytes are made once there is something to
-    /// read. Returns how many bytes came; 0 is the end.
+    /// read, at most `most`. Returns how many bytes came; 0 is the end.
     pub fn poll_read(
         &self,
         cx: &mut Context<'_>,
         buffer: &mut Vec<u8>,
         room: usize,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
-            buffer.reserve(room);
+            buffer.reserve(room.min(most));
             let spare = buffer.spare_capacity_mut();
-            let len = spare.len();
+            let len = spare.len().min(most);
             // SAFETY: receives into the buffer's own spare capacity, whose length is passed.
             let got = unsafe { libc::recv(self.0.as_raw_fd(), spare.as_mut_ptr().cast(), len, 0) };
             if got >= 0 {
@@ -59,22 +61,20 @@ impl Socket {
         }
     }
 
-    /// Write what waits. `Pending` while the socket takes no more, or when it is the turn of others.
+    /// Write what waits, until all is written or it is the turn of others. `Pending` while the socket
+    /// takes no more.
     pub fn poll_write(
         &self,
         cx: &mut Context<'_>,
         out: &mut Outgoing,
         sendfile: bool,
-    ) -> Poll<io::Result<()>> {
+        turn: &Turn,
+    ) -> Poll<io::Result<Written>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
-            match out.write_to(self.as_fd(), sendfile)? {
-                Written::All => return Poll::Ready(Ok(())),
+            match out.write_to(self.as_fd(), sendfile, turn)? {
                 Written::Blocked => guard.clear_ready(),
-                Written::Enough => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
+                written => return Poll::Ready(Ok(written)),
             }
         }
     }

@@ -103,6 +103,16 @@ impl BodyReader {
         matches!(self.state, State::Done)
     }
 
+    /// Bytes to go of a body with a Content-Length: each of them is data, so whoever reads may put
+    /// them where they belong. `None` for other bodies.
+    #[must_use]
+    pub fn plain_left(&self) -> Option<u64> {
+        match self.state {
+            State::Length(left) => Some(left),
+            _ => None,
+        }
+    }
+
     /// Bytes of data so far.
     #[must_use]
     pub fn received(&self) -> u64 {

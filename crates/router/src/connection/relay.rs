@@ -5,10 +5,14 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use wire::BodyReader;
+
 use super::ending::{End, TOO_SLOW};
 use super::{BODY_ROOM, Connection, HEAD_ROOM};
-use crate::exchange::Place;
+use crate::exchange::{Place, Upload};
+use crate::outgoing::Written;
 use crate::pace::Pace;
+use crate::settings::Settings;
 
 /// Bytes of further requests that are taken from the socket while one is served.
 const PIPELINED: usize = 16 * 1024;
@@ -38,9 +42,17 @@ impl Connection {
         if response.out.is_empty() {
             return Poll::Ready(Ok(()));
         }
+        if self.client.turn.is_in_line() {
+            return Poll::Pending;
+        }
         let sendfile = self.settings.options.sendfile;
-        match self.socket.poll_write(cx, &mut response.out, sendfile) {
-            Poll::Ready(Ok(())) => {
+        match self.socket.poll_write(cx, &mut response.out, sendfile, &self.client.turn) {
+            Poll::Ready(Ok(Written::Enough)) => {
+                drop(response);
+                self.router.resume(&self.exchange);
+                self.router.line.join(&self.client)
+            }
+            Poll::Ready(Ok(_)) => {
                 drop(response);
                 self.taking = None;
                 self.take_by = None;
@@ -119,55 +131,90 @@ impl Connection {
                 self.bringing = None;
                 return self.poll_watch(cx);
             }
-            if let Some((part, last)) = self.part.take() {
-                if !self.router.upload(&self.exchange, &part, last) {
-                    self.part = Some((part, last));
-                    self.bringing = None;
-                    return Poll::Pending;
-                }
-                if last {
+            self.take_part(&settings)?;
+            let Some(body) = &self.body else { return Poll::Ready(Ok(())) };
+            let (received, done) = (body.received(), body.is_done());
+            let waits = self.exchange.upload.get().window == 0;
+            if done || waits || self.part.len() >= UPLOAD_PART {
+                ready!(self.poll_pass_on());
+                if done {
                     self.body = None;
+                    self.part = Vec::new();
+                    return Poll::Ready(Ok(()));
+                }
+                if waits {
+                    // The application takes its time: nor is that.
+                    self.bringing = None;
+                    return self.poll_watch(cx);
                 }
             }
-            let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
-            let mut upload = self.exchange.upload.get();
-            if upload.window == 0 {
-                // The application takes its time: nor is that.
-                self.bringing = None;
-                return self.poll_watch(cx);
-            }
-            let unread = self.input.get(self.at..).unwrap_or_default();
-            if unread.is_empty() {
-                let now = Instant::now();
-                let bringing = self.bringing.get_or_insert_with(|| Pace::begin(now, body.received()));
-                self.bring_by = bringing.due(now, body.received(), settings.options.body_rate);
-                match self.poll_fill(cx, BODY_ROOM)? {
-                    Poll::Ready(0) => return Poll::Ready(Err(End::Quiet)),
-                    Poll::Ready(_) => self.bring_by = None,
-                    Poll::Pending if self.bring_by.is_some_and(|by| by <= now) => {
-                        return Poll::Ready(Err(TOO_SLOW));
-                    }
-                    Poll::Pending => return Poll::Pending,
-                }
+            if self.at < self.input.len() {
                 continue;
             }
-            let most =
-                usize::try_from(upload.window).unwrap_or(UPLOAD_PART).min(UPLOAD_PART).min(unread.len());
-            let unread = unread.get(..most).unwrap_or_default();
+            let over = self.client.turn.is_over();
+            let filled = if over { Poll::Pending } else { self.poll_fill(cx, BODY_ROOM)? };
+            match filled {
+                Poll::Ready(0) => return Poll::Ready(Err(End::Quiet)),
+                Poll::Ready(_) => continue,
+                // What has come goes on, in one piece.
+                Poll::Pending if !self.part.is_empty() => ready!(self.poll_pass_on()),
+                Poll::Pending => {}
+            }
+            if over {
+                return self.router.line.join(&self.client);
+            }
+            let now = Instant::now();
+            let bringing = self.bringing.get_or_insert_with(|| Pace::begin(now, received));
+            self.bring_by = bringing.due(now, received, settings.options.body_rate);
+            if self.bring_by.is_some_and(|by| by <= now) {
+                return Poll::Ready(Err(TOO_SLOW));
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// Take out what has come of a body, for one message at the most: however small its chunks are,
+    /// they are one part then.
+    fn take_part(&mut self, settings: &Settings) -> Result<(), End> {
+        let Some(body) = &mut self.body else { return Ok(()) };
+        let mut upload = self.exchange.upload.get();
+        while !body.is_done()
+            && upload.window > 0
+            && self.part.len() < UPLOAD_PART
+            && self.at < self.input.len()
+        {
+            let room = UPLOAD_PART - self.part.len();
+            let most = usize::try_from(upload.window).unwrap_or(room).min(room);
+            let unread = self.input.get(self.at..).unwrap_or_default();
+            let unread = unread.get(..most).unwrap_or(unread);
             let step = body.read(unread, &settings.limits)?;
             let data = unread.get(step.data.clone()).unwrap_or_default();
-            let limit = settings.options.limit_request_body;
-            if limit > 0 && body.received() > limit {
-                return Poll::Ready(Err(End::Refused(413, "body larger than limit_request_body")));
-            }
-            if !data.is_empty() || step.done {
-                self.part = Some((data.to_vec(), step.done));
-            }
-            upload.window = upload.window.saturating_sub(data.len() as u64);
-            upload.begun = true;
-            self.exchange.upload.set(upload);
+            self.part.extend_from_slice(data);
+            upload.window -= data.len() as u64;
             self.at += step.consumed;
         }
+        self.exchange.upload.set(upload);
+        let limit = settings.options.limit_request_body;
+        if limit > 0 && body.received() > limit {
+            return Err(End::Refused(413, "body larger than limit_request_body"));
+        }
+        Ok(())
+    }
+
+    /// Give the worker the part that was taken out. Pending while there is no room in the ring.
+    fn poll_pass_on(&mut self) -> Poll<()> {
+        let last = self.body.as_ref().is_some_and(BodyReader::is_done);
+        if self.part.is_empty() && !last {
+            return Poll::Ready(());
+        }
+        if !self.router.upload(&self.exchange, &self.part, last) {
+            self.bringing = None;
+            return Poll::Pending;
+        }
+        self.part.clear();
+        let upload = self.exchange.upload.get();
+        self.exchange.upload.set(Upload { active: !last, begun: true, ..upload });
+        Poll::Ready(())
     }
 }
 

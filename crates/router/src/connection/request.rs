@@ -1,10 +1,13 @@
 //! From what the client has sent to the message for a worker: the head, and a body that is awaited.
 
 use std::borrow::Cow;
-use std::time::Instant;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use channel::message::{FieldsWriter, Payload, Request, RequestLine};
-use wire::{BodyReader, Framing, Version};
+use wire::{BodyReader, Framing, Limits, Version};
 
 use super::ending::End;
 use super::{BODY_ROOM, Connection};
@@ -16,6 +19,8 @@ use crate::worker::MAX_MESSAGE;
 
 /// A request of at most so many bytes travels in the ring with its body; a larger body as a file.
 const IN_RING: usize = 64 * 1024;
+/// How long the disk may take for one piece of a body.
+const DISK: Duration = Duration::from_secs(60);
 
 /// A head within all limits may have too many short fields, or too much to encode.
 const TOO_LARGE: &str = "head larger than what can be handed to a worker, whatever limit_request_head says";
@@ -100,47 +105,98 @@ impl Connection {
     pub(super) async fn gather(&mut self, reader: &mut BodyReader) -> Result<(), End> {
         let settings = self.settings.clone();
         let options = &settings.options;
-        let directory = options.tmp_upload_dir.as_deref();
-        let mut spool = Spool::default();
+        let mut spool = Spool::new(options.request_buffer, options.tmp_upload_dir.as_deref());
         let mut bringing = Pace::begin(Instant::now(), 0);
         loop {
-            while !reader.is_done() && self.at < self.input.len() {
-                let unread = self.input.get(self.at..).unwrap_or_default();
-                let step = reader.read(unread, &settings.limits)?;
-                let data = unread.get(step.data.clone()).unwrap_or_default();
-                if let Err(error) = spool.push(data, options.request_buffer, directory) {
-                    let why = cannot_store(directory, &error);
-                    self.router.log.error(format_args!("a request body cannot be stored in {why}"));
-                    return Err(End::Refused(507, "no room to store the body"));
-                }
-                self.at += step.consumed;
-                if options.limit_request_body > 0 && spool.len() > options.limit_request_body {
-                    return Err(End::Refused(413, "body larger than limit_request_body"));
-                }
+            self.decode(reader, &mut spool, &settings.limits)?;
+            if options.limit_request_body > 0 && spool.len() > options.limit_request_body {
+                return Err(End::Refused(413, "body larger than limit_request_body"));
             }
             if reader.is_done() {
                 break;
             }
+            if spool.is_full() {
+                let begun = Instant::now();
+                self.store(false, |cx| spool.poll_store(cx)).await?;
+                bringing.excuse(begun.elapsed());
+            }
+            self.take_turns().await;
             self.client.set_deadline(bringing.due(Instant::now(), spool.len(), options.body_rate));
-            if self.fill(BODY_ROOM, false).await? == 0 {
+            let left = reader.plain_left().map(|left| usize::try_from(left).unwrap_or(usize::MAX));
+            let got = self.wait(false, |connection, cx| {
+                // A full disk is news whether more comes or not.
+                if let Poll::Ready(Err(error)) = spool.poll_written(cx) {
+                    return Poll::Ready(Err(connection.not_stored(false, &error)));
+                }
+                match left {
+                    // Each byte of it is data: it need not go through the buffer for what is parsed.
+                    Some(left) => {
+                        spool.read_with(|memory, room| connection.poll_read(cx, memory, room, room.min(left)))
+                    }
+                    None => connection.poll_fill(cx, BODY_ROOM),
+                }
+            });
+            let got = got.await?;
+            if got == 0 {
                 return Err(End::Quiet);
             }
+            if left.is_some() {
+                reader.read(spool.tail(got), &settings.limits)?;
+            }
         }
-        let length = spool.len();
+        let inline = IN_RING.saturating_sub(self.exchange.message.borrow().len());
+        let gathered = self.store(!spool.has_file(), |cx| spool.poll_finish(cx, inline)).await?;
         let mut message = self.exchange.message.borrow_mut();
-        Request::set_content_length(&mut message, length);
-        match spool.finish(IN_RING.saturating_sub(message.len())) {
-            Ok(Gathered::Memory(bytes)) => message.extend_from_slice(&bytes),
-            Ok(Gathered::File(file, length)) => {
+        Request::set_content_length(&mut message, spool.len());
+        match gathered {
+            Gathered::Memory(bytes) => message.extend_from_slice(&bytes),
+            Gathered::File(file, length) => {
                 Request::set_payload(&mut message, &Payload::Descriptor(length));
                 *self.exchange.file.borrow_mut() = Some(file);
             }
-            Err(error) => {
-                let why = cannot_hold(&error);
-                self.router.log.error(format_args!("a request body cannot be stored in {why}"));
-                return Err(End::Refused(507, "no room to store the body"));
-            }
         }
         Ok(())
+    }
+
+    /// Take out what has come of a body: however small its chunks are, they are one piece then.
+    fn decode(&mut self, reader: &mut BodyReader, spool: &mut Spool, limits: &Limits) -> Result<(), End> {
+        while !reader.is_done() && self.at < self.input.len() {
+            let unread = self.input.get(self.at..).unwrap_or_default();
+            let step = reader.read(unread, limits)?;
+            spool.push(unread.get(step.data.clone()).unwrap_or_default());
+            self.at += step.consumed;
+        }
+        Ok(())
+    }
+
+    /// Wait for the disk (or a file in memory). That is not the client's fault, but it has an end.
+    async fn store<T>(
+        &mut self,
+        in_memory: bool,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Result<T, End> {
+        self.client.set_deadline(Some(Instant::now() + DISK));
+        let stored = poll_fn(|cx| {
+            self.client.remember(cx.waker());
+            if self.client.is_killed() {
+                return Poll::Ready(None);
+            }
+            match poll(cx) {
+                Poll::Pending if self.client.is_expired() => {
+                    Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
+                }
+                polled => polled.map(Some),
+            }
+        });
+        stored.await.ok_or(End::Quiet)?.map_err(|error| self.not_stored(in_memory, &error))
+    }
+
+    fn not_stored(&self, in_memory: bool, error: &io::Error) -> End {
+        let why = match in_memory {
+            true => cannot_hold(error),
+            false => cannot_store(self.settings.options.tmp_upload_dir.as_deref(), error),
+        };
+        self.router.log.error(format_args!("a request body cannot be stored in {why}"));
+        End::Refused(507, "no room to store the body")
     }
 }

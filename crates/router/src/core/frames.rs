@@ -12,16 +12,27 @@ use crate::response::{Complaint, Server};
 use crate::worker::{State, Worker};
 
 /// How much of what a worker says is read before others get their turn, in bytes.
-const PUMP: usize = 512 * 1024;
+const PUMP: usize = 256 * 1024;
+/// What a frame costs beside its payload, as bytes.
+const WORK: usize = 512;
 /// What a frame counts beside its payload, in bytes.
 const FRAME: usize = 64;
 
+/// What came of reading what a worker says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pumped {
+    /// There was nothing.
+    Nothing,
+    /// All that there was is read.
+    All,
+    /// There may be more, but it is the turn of others.
+    Enough,
+}
+
 impl Router {
-    /// Read what a worker has said, up to a bound: then it is the turn of others. Returns whether
-    /// there was anything.
-    pub fn pump(&self, worker: &Rc<Worker>) -> bool {
+    /// Read what a worker has said, up to a bound: then it is the turn of others.
+    pub fn pump(&self, worker: &Rc<Worker>) -> Pumped {
         let mut scratch = Vec::with_capacity(1024);
-        let mut any = false;
         let mut read = 0;
         while worker.state.get() != State::Lost && read < PUMP {
             let kind = {
@@ -41,19 +52,19 @@ impl Router {
                     }
                 }
             };
-            any = true;
-            read += scratch.len() + FRAME;
+            read += scratch.len() + WORK;
             if let Err(violation) = self.on_frame(worker, kind, &scratch) {
                 self.broken(worker, violation);
             }
         }
-        if any {
-            let link = worker.link.borrow();
-            if link.responses.must_wake() {
-                link.signal_room.signal();
-            }
+        if read == 0 {
+            return Pumped::Nothing;
         }
-        any
+        let link = worker.link.borrow();
+        if link.responses.must_wake() {
+            link.signal_room.signal();
+        }
+        if read < PUMP { Pumped::All } else { Pumped::Enough }
     }
 
     fn on_frame(&self, worker: &Rc<Worker>, kind: u16, payload: &[u8]) -> Result<(), Violation> {

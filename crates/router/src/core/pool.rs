@@ -8,7 +8,7 @@ use std::time::Instant;
 use channel::{Violation, message};
 
 use crate::control::{Newcomer, Report};
-use crate::core::Router;
+use crate::core::{Pumped, Router};
 use crate::exchange::Exchange;
 use crate::worker::{State, Worker};
 
@@ -108,7 +108,7 @@ impl Router {
         // What it said before it died counts. There is an end to it: nobody writes any more.
         if state != State::Lost {
             worker.state.set(State::Hung);
-            while self.pump(&worker) {}
+            while self.pump(&worker) != Pumped::Nothing {}
         }
         let honest = worker.state.get() != State::Lost && worker.check().is_ok();
         worker.lose();

@@ -36,7 +36,7 @@ pub(crate) fn drain_until_error(out: &mut Outgoing) -> (Vec<u8>, bool) {
     let (ours, mut theirs) = pair();
     let mut got = Vec::new();
     loop {
-        let written = out.write_to(ours.as_fd(), true);
+        let written = out.write_to(ours.as_fd(), true, &Turn::default());
         got.extend(read(&mut theirs));
         match written {
             Ok(Written::All) => return (got, true),
@@ -54,9 +54,9 @@ pub(crate) fn drain(out: &mut Outgoing) -> Vec<u8> {
 }
 
 fn file(contents: &[u8]) -> File {
-    let mut file = temporary_file(None).unwrap();
-    file.write_all(contents).unwrap();
-    file
+    let file = temporary_file(None).unwrap();
+    (&*file).write_all(contents).unwrap();
+    file.try_clone().unwrap()
 }
 
 #[test]
@@ -113,12 +113,12 @@ fn the_file_is_bounded_however_much_passes_through_it() {
         assert!(out.spool.as_ref().is_none_or(|spool| spool.len() < BOUNDS.spool + 100));
         assert!(out.in_memory < BOUNDS.memory + 100);
         // Never all of it: the file would go on growing if only its emptiness counted.
-        let _ = out.write_to(ours.as_fd(), true).unwrap();
+        let _ = out.write_to(ours.as_fd(), true, &Turn::default()).unwrap();
         let mut buffer = [0; 700];
         got += theirs.read(&mut buffer).unwrap_or(0);
     }
     while !out.is_empty() {
-        let _ = out.write_to(ours.as_fd(), true).unwrap();
+        let _ = out.write_to(ours.as_fd(), true, &Turn::default()).unwrap();
         got += read(&mut theirs).len();
     }
     assert!(pushed > 1_000_000, "{pushed}");
@@ -136,7 +136,7 @@ fn it_is_full_at_both_bounds_and_has_room_below_half_of_them() {
     assert!(!out.has_room(BOUNDS));
     let mut had_room = false;
     while !out.is_empty() {
-        let _ = out.write_to(ours.as_fd(), true).unwrap();
+        let _ = out.write_to(ours.as_fd(), true, &Turn::default()).unwrap();
         read(&mut theirs);
         if out.has_room(BOUNDS) {
             assert!(out.in_memory <= BOUNDS.memory / 2 && out.spooled <= BOUNDS.spool / 2);
@@ -144,6 +144,27 @@ fn it_is_full_at_both_bounds_and_has_room_below_half_of_them() {
         }
     }
     assert!(had_room && out.has_room(BOUNDS) && !out.is_full(BOUNDS));
+}
+
+#[test]
+fn one_turn_writes_no_more_than_is_fair_however_much_the_socket_takes() {
+    const SIZE: usize = 2 << 20;
+    let bounds = Bounds { memory: SIZE, ..BOUNDS };
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    SockRef::from(&ours).set_send_buffer_size(2 * SIZE).unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let contents = vec![b'x'; SIZE];
+    for in_file in [false, true] {
+        let mut out = Outgoing::default();
+        if in_file {
+            out.push_file(file(&contents), 0, SIZE as u64);
+        } else {
+            contents.chunks(PIECE).for_each(|piece| out.push(&[piece], bounds));
+        }
+        assert_eq!(out.write_to(ours.as_fd(), true, &Turn::default()).unwrap(), Written::Enough);
+        // The last piece may go beyond it.
+        assert!(out.written() < 512 << 10, "{}", out.written());
+    }
 }
 
 #[test]
@@ -197,7 +218,7 @@ fn files_leave_between_bytes_and_count_no_memory() {
         out.push_file(file(b""), 0, 0);
         out.push(&[b" two"], BOUNDS);
         assert_eq!((out.in_memory, out.files), (8, 1));
-        assert_eq!(out.write_to(ours.as_fd(), sendfile).unwrap(), Written::All);
+        assert_eq!(out.write_to(ours.as_fd(), sendfile, &Turn::default()).unwrap(), Written::All);
         assert_eq!(read(&mut theirs), b"one 23456 two");
         assert_eq!(out.files, 0);
     }
@@ -212,7 +233,7 @@ fn sending_a_file_makes_no_room_in_the_temporary_one() {
     }
     let (ours, mut theirs) = pair();
     while out.files > 0 {
-        let _ = out.write_to(ours.as_fd(), true).unwrap();
+        let _ = out.write_to(ours.as_fd(), true, &Turn::default()).unwrap();
         read(&mut theirs);
     }
     assert!(out.spooled > BOUNDS.spool / 2);
@@ -238,7 +259,7 @@ fn a_file_shorter_than_announced_is_an_error_behind_what_there_is() {
         let mut out = Outgoing::default();
         out.push_file(file(b"0123456789"), 4, 100);
         out.push(&[b"never"], BOUNDS);
-        let error = out.write_to(ours.as_fd(), sendfile).unwrap_err();
+        let error = out.write_to(ours.as_fd(), sendfile, &Turn::default()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(read(&mut theirs), b"456789");
     }
@@ -250,7 +271,10 @@ fn a_reader_that_has_left_is_an_error() {
     drop(theirs);
     let mut out = Outgoing::default();
     out.push(&[b"x"], BOUNDS);
-    assert_eq!(out.write_to(ours.as_fd(), true).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    assert_eq!(
+        out.write_to(ours.as_fd(), true, &Turn::default()).unwrap_err().kind(),
+        io::ErrorKind::BrokenPipe
+    );
 }
 
 #[test]
@@ -271,8 +295,8 @@ fn a_fast_reader_does_not_keep_the_writer_for_itself() {
     out.push_file(big, 0, total as u64);
     let mut before = 0;
     loop {
-        let written = out.write_to(ours.as_fd(), true).unwrap();
-        assert!(out.written() - before <= TURN + FILE_STEP as u64);
+        let written = out.write_to(ours.as_fd(), true, &Turn::default()).unwrap();
+        assert!(out.written() - before <= 2 * FILE_STEP as u64);
         before = out.written();
         if written == Written::All {
             break;
@@ -299,7 +323,7 @@ proptest! {
                 1 => out.push(&[b"<", &data, b">"], bounds),
                 2 => out.push_file(file(&data), 0, len as u64),
                 _ => {
-                    let _ = out.write_to(ours.as_fd(), sendfile).unwrap();
+                    let _ = out.write_to(ours.as_fd(), sendfile, &Turn::default()).unwrap();
                     got.extend(read(&mut theirs));
                     continue;
                 }
@@ -308,7 +332,7 @@ proptest! {
             expected.extend_from_slice(&data);
             if kind == 1 { expected.push(b'>') }
         }
-        while out.write_to(ours.as_fd(), sendfile).unwrap() != Written::All {
+        while out.write_to(ours.as_fd(), sendfile, &Turn::default()).unwrap() != Written::All {
             got.extend(read(&mut theirs));
         }
         got.extend(read(&mut theirs));

@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::os::unix::fs::FileExt;
 
 use channel::message::{Body, FieldsWriter, FileBody, Head, Section};
 use proptest::prelude::*;
@@ -60,8 +60,9 @@ fn on_section(response: &mut Response, status: u16, fields: &[(&str, &str)]) -> 
 }
 
 fn on_file(response: &mut Response, contents: &[u8], offset: u64, len: u64, flags: u16) -> Option<Complaint> {
-    let mut file = crate::spool::temporary_file(None).unwrap();
-    file.write_all(contents).unwrap();
+    let file = crate::spool::temporary_file(None).unwrap();
+    file.write_all_at(contents, 0).unwrap();
+    let file = file.try_clone().unwrap();
     response.on_file(&FileBody { id: 1, flags, elapsed: 0, offset, len }, file, OURS)
 }
 

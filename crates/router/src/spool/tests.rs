@@ -1,8 +1,26 @@
-use std::io::Read;
+use std::future::poll_fn;
+use std::io::{Read, Write};
 
 use proptest::prelude::*;
 
 use super::*;
+
+const NOWHERE: Option<&str> = Some("/nonexistent/remuda");
+
+/// Wait for the thread that writes.
+fn wait<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(poll_fn(poll))
+}
+
+/// Push a piece, as one who stores when it is time to.
+fn push(spool: &mut Spool, data: &[u8]) -> io::Result<()> {
+    spool.push(data);
+    if spool.is_full() { wait(|cx| spool.poll_store(cx)) } else { Ok(()) }
+}
+
+fn finish(spool: &mut Spool, inline: usize) -> io::Result<Gathered> {
+    wait(|cx| spool.poll_finish(cx, inline))
+}
 
 fn contents(gathered: Gathered) -> Vec<u8> {
     match gathered {
@@ -10,7 +28,7 @@ fn contents(gathered: Gathered) -> Vec<u8> {
         Gathered::File(file, len) => {
             let mut bytes = Vec::new();
             // From where it stands: at its beginning.
-            File::from(file).read_to_end(&mut bytes).unwrap();
+            (&*file).read_to_end(&mut bytes).unwrap();
             assert_eq!(bytes.len() as u64, len);
             bytes
         }
@@ -19,59 +37,80 @@ fn contents(gathered: Gathered) -> Vec<u8> {
 
 #[test]
 fn a_small_body_stays_in_memory() {
-    let mut spool = Spool::default();
-    spool.push(b"one ", 100, None).unwrap();
-    spool.push(b"two", 100, None).unwrap();
+    let mut spool = Spool::new(100, NOWHERE);
+    push(&mut spool, b"one ").unwrap();
+    push(&mut spool, b"two").unwrap();
     assert_eq!(spool.len(), 7);
-    assert!(matches!(spool.finish(7).unwrap(), Gathered::Memory(bytes) if bytes == b"one two"));
+    assert!(matches!(finish(&mut spool, 7).unwrap(), Gathered::Memory(bytes) if bytes == b"one two"));
 }
 
 #[test]
 fn a_body_beyond_the_ring_is_a_file_in_memory() {
-    let mut spool = Spool::default();
-    spool.push(b"12345678", 100, Some("/nonexistent/remuda")).unwrap();
-    let gathered = spool.finish(7).unwrap();
-    assert!(matches!(gathered, Gathered::File(_, 8)));
-    assert_eq!(contents(gathered), b"12345678");
+    for size in [8, PIECE + 1] {
+        let mut spool = Spool::new(2 * PIECE, NOWHERE);
+        push(&mut spool, &vec![b'x'; size]).unwrap();
+        let gathered = finish(&mut spool, 7).unwrap();
+        assert!(matches!(gathered, Gathered::File(_, len) if len == size as u64));
+        assert!(contents(gathered) == vec![b'x'; size]);
+    }
 }
 
 #[test]
 fn a_body_beyond_the_bound_goes_to_a_file_with_what_came_before() {
-    let mut spool = Spool::default();
-    spool.push(b"12345", 8, None).unwrap();
-    assert!(spool.file.is_none());
-    spool.push(b"6789", 8, None).unwrap();
-    assert!(spool.file.is_some() && spool.memory.capacity() == 0);
-    spool.push(b"0", 8, None).unwrap();
-    assert_eq!(contents(spool.finish(100).unwrap()), b"1234567890");
+    let mut spool = Spool::new(8, None);
+    push(&mut spool, b"12345").unwrap();
+    assert_eq!(spool.stored, 0);
+    push(&mut spool, b"6789").unwrap();
+    assert!(spool.stored == 9 && spool.memory.is_empty());
+    push(&mut spool, b"0").unwrap();
+    assert_eq!(contents(finish(&mut spool, 100).unwrap()), b"1234567890");
+}
+
+#[test]
+fn what_comes_in_small_pieces_is_written_in_large_ones() {
+    let mut spool = Spool::new(0, None);
+    let mut writes = 0;
+    let total = 4 * PIECE;
+    for _ in 0..total {
+        spool.push(b"x");
+        if spool.is_full() {
+            wait(|cx| spool.poll_store(cx)).unwrap();
+            writes += 1;
+        }
+    }
+    // The first byte is beyond the bound of zero.
+    assert!(writes <= 5, "{writes}");
+    assert_eq!(contents(finish(&mut spool, 0).unwrap()).len(), total);
 }
 
 #[test]
 fn a_bound_of_zero_keeps_nothing_in_memory() {
-    let mut spool = Spool::default();
-    spool.push(b"", 0, Some("/nonexistent/remuda")).unwrap();
-    spool.push(b"x", 0, None).unwrap();
-    assert_eq!(contents(spool.finish(100).unwrap()), b"x");
+    let mut spool = Spool::new(0, None);
+    push(&mut spool, b"").unwrap();
+    push(&mut spool, b"x").unwrap();
+    assert_eq!(contents(finish(&mut spool, 100).unwrap()), b"x");
 }
 
 #[test]
 fn a_directory_that_is_not_there_is_an_error() {
-    let mut spool = Spool::default();
-    let error = spool.push(b"xx", 1, Some("/nonexistent/remuda")).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    assert!(ResponseSpool::new(Some("/nonexistent/remuda")).is_err());
+    let mut spool = Spool::new(1, NOWHERE);
+    push(&mut spool, b"xx").unwrap();
+    assert_eq!(finish(&mut spool, 0).unwrap_err().kind(), io::ErrorKind::NotFound);
+    let mut spool = Spool::new(1, NOWHERE);
+    push(&mut spool, b"xx").unwrap();
+    assert_eq!(push(&mut spool, &vec![b'x'; PIECE]).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(ResponseSpool::new(NOWHERE).is_err());
 }
 
 #[test]
 fn a_temporary_file_has_no_name() {
     let directory = std::env::temp_dir().join(format!("remuda-spool-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
-    let path = directory.to_str().unwrap();
-    let plain = temporary_file(Some(path)).unwrap();
-    let older = linked_then_unlinked(&directory).unwrap();
+    let plain = temporary_file(Some(&directory)).unwrap();
+    let older = linked_then_unlinked(&directory).unwrap().into();
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
-    for mut file in [plain, older] {
-        file.write_all(b"kept").unwrap();
+    for file in [plain, older] {
+        (&*file).write_all(b"kept").unwrap();
         let mut back = [0; 4];
         file.read_exact_at(&mut back, 0).unwrap();
         assert_eq!(&back, b"kept");
@@ -105,13 +144,13 @@ proptest! {
         pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..12),
         bound in 0..1500_usize, inline in 0..1500_usize,
     ) {
-        let mut spool = Spool::default();
+        let mut spool = Spool::new(bound, None);
         for piece in &pieces {
-            spool.push(piece, bound, None).unwrap();
+            push(&mut spool, piece).unwrap();
         }
         let whole = pieces.concat();
         prop_assert_eq!(spool.len(), whole.len() as u64);
-        let gathered = spool.finish(inline).unwrap();
+        let gathered = finish(&mut spool, inline).unwrap();
         if let Gathered::Memory(bytes) = &gathered {
             prop_assert!(bytes.len() <= bound && bytes.len() <= inline);
         }

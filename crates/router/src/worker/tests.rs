@@ -310,7 +310,7 @@ fn what_finds_no_room_leaves_no_descriptor_behind() {
     worker.hand(&two, Instant::now()).unwrap();
     let third = large();
     let file = crate::spool::temporary_file(None).unwrap();
-    *third.file.borrow_mut() = Some(file.into());
+    *third.file.borrow_mut() = Some(file);
     for _ in 0..1000 {
         assert!(matches!(worker.hand(&third, Instant::now()), Err(Refused::NoRoom)));
     }

@@ -179,6 +179,101 @@ fn a_streamed_body_that_waited_in_the_queue_is_passed_on() {
 }
 
 #[test]
+fn tiny_chunks_of_a_streamed_body_go_on_together() {
+    const SIZE: usize = 100_000;
+    let mut house = House::open(|options| options["streams"] = true.into());
+    let mut worker = house.worker(1);
+    let mut client = house.connect();
+    let body: Vec<&[u8]> = vec![b"x"; SIZE];
+    let sending = {
+        let mut sender = client.stream.try_clone().unwrap();
+        let sent = chunks(&body);
+        std::thread::spawn(move || {
+            use std::io::Write;
+            write!(sender, "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+            sender.write_all(&sent).unwrap();
+        })
+    };
+    let asked = worker.expect("/c");
+    let (mut got, mut parts) = (0, 0);
+    loop {
+        let Event::Body { end, data, .. } = worker.event() else { panic!("not a body") };
+        got += data.len();
+        parts += 1;
+        if end {
+            break;
+        }
+    }
+    sending.join().unwrap();
+    assert_eq!(got, SIZE);
+    // A part for what one look at the socket finds, not one for each chunk.
+    assert!(parts < SIZE / 100, "{parts}");
+    worker.answer(&asked, b"ok");
+    client.response();
+}
+
+/// Uploads of so many clients that do not come to their end: each sends the same block again and
+/// again, as fast as it may. The result stops them.
+fn upload_without_end(house: &House, count: usize, head: &str, block: &[u8]) -> impl FnOnce() + use<> {
+    use std::io::{ErrorKind, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    // What is sent by then lies on the disk; the upload is still under way.
+    const ENOUGH: usize = 64 << 20;
+    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut threads = Vec::new();
+    for _ in 0..count {
+        let (mut client, stop, all) = (house.connect(), stop.clone(), sent.clone());
+        client.stream.set_write_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+        client.send(head);
+        let block = block.to_vec();
+        threads.push(std::thread::spawn(move || {
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                if sent > ENOUGH {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    continue;
+                }
+                match client.stream.write(&block[sent % block.len()..]) {
+                    Ok(count) => {
+                        sent += count;
+                        all.fetch_add(count, Ordering::Relaxed);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }));
+    }
+    crate::house::eventually("the uploads are under way", || sent.load(Ordering::Relaxed) > 4 << 20);
+    move || {
+        stop.store(true, Ordering::Relaxed);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+#[test]
+fn a_small_request_is_answered_while_uploads_are_under_way() {
+    let length = "POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n";
+    let chunked = "POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let whole = vec![b'x'; 256 << 10];
+    let tiny = b"1\r\nx\r\n".repeat(40_000);
+    for (head, block) in [(length, &whole), (chunked, &tiny)] {
+        let mut house = House::open(|options| options["limit_request_body"] = 0.into());
+        let mut worker = house.worker(1);
+        let mut client = house.connect();
+        let stop = upload_without_end(&house, 4, head, block);
+        for _ in 0..3 {
+            client.get("/small");
+            let asked = worker.expect("/small");
+            worker.answer(&asked, b"ok");
+            assert_eq!(client.response().body, b"ok");
+        }
+        stop();
+    }
+}
+
+#[test]
 fn a_response_before_the_end_of_a_streamed_body_ends_the_connection() {
     let mut house = House::open(|options| options["streams"] = true.into());
     let mut worker = house.worker(1);
