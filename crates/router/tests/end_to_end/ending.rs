@@ -85,11 +85,7 @@ fn a_response_that_ends_while_stopping_ends_its_connection() {
     client.get("/long");
     let asked = worker.expect("/long");
     house.order(&json!({"type": "stop", "grace": 20.0}), &[]);
-    // Orders are obeyed one after the other: this one behind that one.
-    let mut marker = house.options.clone();
-    marker["access_log_format"] = "%(nonsense)s".into();
-    house.order(&marker, &[]);
-    eventually("the order is obeyed", || house.errors().contains("the new settings are not used"));
+    house.is_heard();
     worker.answer(&asked, b"ok");
     let response = client.response();
     assert!(!response.keeps_alive());
@@ -148,9 +144,9 @@ fn new_settings_are_for_what_begins_from_now_on_and_no_log_line_is_lost() {
     options["access_log_format"] = "%(U)s".into();
     options["errorlog"] = house.directory.0.join("errors2").to_str().unwrap().into();
     options["limit_request_body"] = 10.into();
-    house.order(&options, &[]);
+    house.configure(&options);
+    house.is_heard();
     let second = || std::fs::read_to_string(&path).unwrap_or_default();
-    eventually("the new file is there", || path.exists());
     worker.answer(&asked, b"");
     client.response();
     client.get("/after");
@@ -166,12 +162,34 @@ fn new_settings_are_for_what_begins_from_now_on_and_no_log_line_is_lost() {
 }
 
 #[test]
+fn the_main_task_answers_whether_it_lives_in_the_order_of_what_it_is_told() {
+    let house = House::open(|_| {});
+    for _ in 0..3 {
+        house.is_heard();
+    }
+    house.order(&json!({"type": "stop", "grace": 30.0}), &[]);
+    house.is_heard();
+    assert!(!house.has_reported("pong"));
+}
+
+#[test]
+fn orders_that_need_the_log_files_and_come_without_end_the_router() {
+    for order in ["options", "reopen"] {
+        let mut house = House::open(|_| {});
+        let mut message = house.options.clone();
+        message["type"] = order.into();
+        house.order(&message, &[]);
+        assert_eq!(house.exit_code(), 1);
+    }
+}
+
+#[test]
 fn settings_that_are_wrong_leave_the_old_ones() {
     let mut house = House::open(|_| {});
     let mut worker = house.worker(1);
     let mut options = house.options.clone();
     options["access_log_format"] = "%(nonsense)s".into();
-    house.order(&options, &[]);
+    house.configure(&options);
     eventually("it is logged", || house.errors().contains("the new settings are not used"));
     let mut client = house.connect();
     client.get("/");
@@ -182,7 +200,7 @@ fn settings_that_are_wrong_leave_the_old_ones() {
 }
 
 #[test]
-fn a_log_that_was_moved_away_is_opened_again() {
+fn a_log_that_was_moved_away_is_left_for_the_new_one() {
     let mut house = House::open(|_| {});
     let mut worker = house.worker(1);
     let mut client = house.connect();
@@ -196,8 +214,8 @@ fn a_log_that_was_moved_away_is_opened_again() {
     eventually("the first line", || house.accesses() == "GET /1 200 0\n");
     std::fs::rename(house.directory.0.join("access"), house.directory.0.join("access.1")).unwrap();
     ask("/2");
-    house.order(&json!({"type": "reopen"}), &[]);
-    eventually("a new file", || house.directory.0.join("access").exists());
+    house.reopen();
+    house.is_heard();
     ask("/3");
     eventually("the new line", || house.accesses() == "GET /3 200 0\n");
     let moved = std::fs::read_to_string(house.directory.0.join("access.1")).unwrap();

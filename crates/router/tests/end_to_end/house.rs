@@ -118,7 +118,7 @@ impl House {
         let (ours, theirs) = seqpacket();
         self.router = Some(std::thread::spawn(move || router::run(theirs)));
         self.control = Some(ours);
-        self.order(&self.options.clone(), &[]);
+        self.configure(&self.options);
         self.listen();
         self.report("started");
     }
@@ -126,6 +126,30 @@ impl House {
     pub fn listen(&self) {
         let listeners = json!([{"address": "127.0.0.1", "port": self.address.port()}]);
         self.order(&json!({"type": "listeners", "listeners": listeners}), &[self.listener.as_raw_fd()]);
+    }
+
+    /// Tell the router these options, with the log files that they name.
+    pub fn configure(&self, options: &Value) {
+        self.order_with_logs(options, options);
+    }
+
+    /// Have the router go on with log files that are opened anew.
+    pub fn reopen(&self) {
+        self.order_with_logs(&json!({"type": "reopen"}), &self.options);
+    }
+
+    fn order_with_logs(&self, order: &Value, options: &Value) {
+        let files = ["errorlog", "accesslog"].map(|name| {
+            let path = options[name].as_str().unwrap();
+            std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap()
+        });
+        self.order(order, &[files[0].as_raw_fd(), files[1].as_raw_fd()]);
+    }
+
+    /// Wait until the router has heard all that it was told.
+    pub fn is_heard(&self) {
+        self.order(&json!({"type": "ping"}), &[]);
+        self.report("pong");
     }
 
     /// What the error log says.
