@@ -4,11 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::{NotMade, Violation};
 use crate::descriptors::{self, Descriptors};
 use crate::memory::{Layout, Memory};
 use crate::ring::{Consumer, Producer, Which};
 use crate::wake::{self, Signal, Wait};
+use crate::{NotMade, Violation};
 
 /// How many descriptors an end is made of.
 pub const END_FDS: usize = 5;

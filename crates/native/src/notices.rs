@@ -124,9 +124,14 @@ mod tests {
     fn every_field_of_the_list_is_found_by_its_length() {
         for (index, name) in OWN.iter().enumerate() {
             let lower = name.to_ascii_lowercase();
-            assert_eq!(judge(lower.as_bytes(), b"keep-alive", false), Verdict::LeaveOut(Notice::Field(index)));
+            assert_eq!(
+                judge(lower.as_bytes(), b"keep-alive", false),
+                Verdict::LeaveOut(Notice::Field(index))
+            );
         }
-        for name in ["Server", "Proxy-Authenticate", "Proxy-Authentication-Info", "Connections", "Location", "X"] {
+        for name in
+            ["Server", "Proxy-Authenticate", "Proxy-Authentication-Info", "Connections", "Location", "X"]
+        {
             assert_eq!(judge(name.as_bytes(), b"x", false), Verdict::Send);
         }
         assert_eq!(judge(b"Trailer", b"x", true), Verdict::Send);

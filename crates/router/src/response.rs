@@ -249,7 +249,8 @@ impl Response {
             self.unframed = true;
         }
         let ours = self.head(head.status, head.reason, framing, server);
-        let fields = head.fields.iter().filter(|(name, _)| !named.iter().any(|one| one.eq_ignore_ascii_case(name)));
+        let fields =
+            head.fields.iter().filter(|(name, _)| !named.iter().any(|one| one.eq_ignore_ascii_case(name)));
         let written = self.out.with_tail(|out| wire::write_head(out, &ours, fields));
         if let Err(bad) = written {
             self.unframed = false;

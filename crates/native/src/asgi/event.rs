@@ -183,7 +183,10 @@ fn each_header(
             // The value is not shown, here and below: it may be a secret, and the message ends in a log.
             return Err(PyTypeError::new_err(format!(
                 "{event}: a header must be a pair of bytes, not {}",
-                items.map_or_else(|| kind_of(&header), |items| format!("{} of {}", kind_of(&header), items.len()))
+                items.map_or_else(
+                    || kind_of(&header),
+                    |items| format!("{} of {}", kind_of(&header), items.len())
+                )
             )));
         };
         let name = bytes_of(&format!("{event}: a header's name"), name)?;

@@ -405,7 +405,8 @@ fn not_iterable(py: Python<'_>, result: &Bound<'_, PyAny>, error: PyErr) -> PyEr
     }
     let kind = kind_of(result);
     // What is called as WSGI and is ASGI.
-    let hint = if kind == "coroutine" { ": an async application needs worker class asgi (-k asgi)" } else { "" };
+    let hint =
+        if kind == "coroutine" { ": an async application needs worker class asgi (-k asgi)" } else { "" };
     let clear =
         PyTypeError::new_err(format!("the application returned {kind}, not an iterable of bytes{hint}"));
     clear.set_cause(py, Some(error));

@@ -245,7 +245,8 @@ fn a_head_that_cannot_be_sent_is_a_500() {
 #[test]
 fn what_belongs_to_the_connection_is_not_the_applications() {
     let mut response = response(GET);
-    let fields = [("Transfer-Encoding", "gzip"), ("Connection", "keep-alive"), ("Keep-Alive", "1"), ("X", "y")];
+    let fields =
+        [("Transfer-Encoding", "gzip"), ("Connection", "keep-alive"), ("Keep-Alive", "1"), ("X", "y")];
     on_head(&mut response, 200, &fields, b"", END);
     assert_eq!(text(&mut response), ours("200 OK", "keep-alive") + "Content-Length: 0\r\nX: y\r\n\r\n");
     assert!(response.keeps_alive());
@@ -272,7 +273,8 @@ fn an_application_may_close_the_connection() {
 #[test]
 fn fields_that_connection_names_end_here() {
     let mut response = response(GET);
-    let fields = [("X-Hop", "1"), ("connection", "x-hop, Upgrade"), ("Upgrade", "h2c"), ("X-HOP", "2"), ("X", "y")];
+    let fields =
+        [("X-Hop", "1"), ("connection", "x-hop, Upgrade"), ("Upgrade", "h2c"), ("X-HOP", "2"), ("X", "y")];
     on_head(&mut response, 200, &fields, b"", END);
     assert_eq!(text(&mut response), ours("200 OK", "keep-alive") + "Content-Length: 0\r\nX: y\r\n\r\n");
 }
