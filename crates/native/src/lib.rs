@@ -8,6 +8,7 @@
 //! * [`gather`]: requests with whole bodies on an event loop.
 //! * [`router`]: being the router.
 //! * [`stacks`]: the memory of greenlets.
+//! * [`fork`]: whether this process is the one that it was.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
 //! Two rules keep threads and greenlets apart. No lock is held while Python code may run, because
@@ -17,6 +18,7 @@
 mod asgi;
 mod channel;
 mod errors;
+mod fork;
 mod gather;
 mod inbox;
 mod outbox;
