@@ -47,8 +47,23 @@ class Channel:
     thread: set by the classes that schedule on an event loop. It returns when `room_fileno` was
     readable since it was called; whoever sees that calls `clear_room` before others go on."""
 
+    on_fork: Callable[[BaseException | None], object] | None
+    """What to call when control comes back from the application, by an exception or without one, in
+    a process that was forked from this one. It does not return; else ChannelError is raised."""
+
     def __init__(self, fds: Sequence[int]) -> None:
         """Open the worker's end; the five descriptors belong to the channel from now on."""
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that opened it, by whatever.
+
+        It gets no request then, and sends nothing.
+        """
+    def let_go(self) -> None:
+        """When `forked`: give up the descriptors that this process shares with the worker.
+
+        Their numbers stay open, and never become readable. Raises ChannelError in the worker.
+        """
     @property
     def busy(self) -> int:
         """How many requests were taken and are not done."""

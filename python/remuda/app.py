@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+from . import forks
 from .errors import AppLoadError
 from .values import did_you_mean, takes_positional
 
@@ -278,7 +279,8 @@ def _import(name: str) -> ModuleType:
     import importlib
 
     try:
-        return importlib.import_module(name)
+        with forks.SameProcess():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         # Only the module itself, or a package around it: else it is the user's own import.
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
@@ -380,7 +382,8 @@ def _call(factory: object, name: str, call: ast.Call) -> object:
             "only text, numbers, lists, True, False and None can be given here",
         ) from None
     try:
-        made = factory(*args, **kwargs)
+        with forks.SameProcess():
+            made = factory(*args, **kwargs)
     except TypeError as error:
         # Raised by the call itself, and not inside: the arguments do not fit.
         if error.__traceback__ is not None and error.__traceback__.tb_next is None:

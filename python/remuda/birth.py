@@ -8,6 +8,7 @@ import sys
 
 from . import process, signals
 from .errors import RemudaError, WorkerBootError
+from .forks import flush as flush
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def be_worker(
     try:
         arbiter.signals.forget_in_child()
         signals.restore(mask)
+        forget_processes()
         # Others' descriptors. Kept open here, they would hide the death of their owners.
         arbiter.listeners.close()
         if arbiter.reloading is not None:
@@ -98,6 +100,16 @@ def hear(child: Child) -> None:
         child.link = None
 
 
+def forget_processes() -> None:
+    """What a hook has begun with multiprocessing is the arbiter's: no worker ends it, or joins it.
+
+    As multiprocessing does in the processes that it forks itself.
+    """
+    if (multiprocessing := sys.modules.get("multiprocessing.process")) is not None:
+        multiprocessing._children.clear()
+        multiprocessing.BaseProcess._after_fork()
+
+
 def close(fds: tuple[int, ...]) -> None:
     """Close descriptors."""
     for fd in fds:
@@ -114,13 +126,6 @@ def release(child: Child) -> None:
     if child.hand_over is not None:
         child.hand_over.close()
         child.hand_over = None
-
-
-def flush() -> None:
-    """Write out what was printed: else a fork would print it twice."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
 
 
 def finalize() -> None:

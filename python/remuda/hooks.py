@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import forks
 from .errors import ConfigError
 
 TYPE_CHECKING = False
@@ -66,7 +67,8 @@ class Server:
         if function is None:
             return
         try:
-            function(*args)
+            with forks.SameProcess():
+                function(*args)
         except Exception as error:
             self.log.exception("The hook %s failed", name)
             if strict:

@@ -8,7 +8,7 @@ import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import FrameType
 
 
@@ -20,6 +20,8 @@ class Signals:
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
         self._installed: list[int] = []
+        # A hook may fork, too: what is sent to its child must not be heard here.
+        os.register_at_fork(after_in_child=self._restore_in_child)
 
     def install(self, signals: Iterable[int]) -> None:
         """From now on queue these signals."""
@@ -54,6 +56,14 @@ class Signals:
             signal.signal(number, signal.SIG_IGN)
         self.close()
 
+    def _restore_in_child(self) -> None:
+        if self._read < 0:
+            return
+        signal.set_wakeup_fd(-1)
+        for number in self._installed:
+            if signal.getsignal(number) is _queued:
+                signal.signal(number, default(number))
+
     def end(self) -> None:
         """Ignore them from now on: the interpreter's end would make them deadly again."""
         for number in self._installed:
@@ -81,6 +91,11 @@ def block() -> set[signal.Signals | int]:
 def restore(mask: set[signal.Signals | int]) -> None:
     """Undo `block`."""
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def default(number: int) -> signal.Handlers | Callable[[int, FrameType | None], None]:
+    """What Python does by default about a signal."""
+    return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
 
 
 def name(number: int) -> str:

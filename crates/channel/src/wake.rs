@@ -122,3 +122,9 @@ impl AsFd for Wait {
         self.0.as_fd()
     }
 }
+
+impl AsFd for Signal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

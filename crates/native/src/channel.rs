@@ -1,7 +1,7 @@
 //! The worker's end of its channel, as Python sees it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::errors::{self, Retired, SendError};
+use crate::errors::{self, ChannelError, Retired, SendError};
+use crate::fork::Home;
 use crate::inbox::{Inbox, Incoming};
 use crate::outbox::{Attempt, Frame, Outbox, Ticket, Wake};
 use crate::request::Request;
@@ -127,6 +128,9 @@ pub struct Channel {
     /// For so many requests more a slow end is expected: see `wsgi::response`.
     pub(crate) slow_ends: AtomicU32,
     wait_room: Mutex<Option<Py<PyAny>>>,
+    /// The worker. In a process that was forked from it, nothing here acts.
+    home: Home,
+    on_fork: Mutex<Option<Py<PyAny>>>,
     /// The largest frame that can be sent, in bytes.
     pub(crate) max_payload: usize,
 }
@@ -137,6 +141,7 @@ impl Channel {
     fn new(fds: [RawFd; END_FDS]) -> PyResult<Self> {
         let end = WorkerEnd::open(own(fds)?).map_err(|error| errors::os(&error))?;
         let (nudged, nudge) = pipe().map_err(|error| errors::os(&error))?;
+        let home = Home::here().map_err(|error| errors::os(&error))?;
         Ok(Self {
             max_payload: end.responses.max_payload(),
             inbox: Mutex::new(Inbox::new(end.requests, &end.memory)),
@@ -154,6 +159,8 @@ impl Channel {
             wake_owed: AtomicBool::new(false),
             slow_ends: AtomicU32::new(0),
             wait_room: Mutex::new(None),
+            home,
+            on_fork: Mutex::new(None),
         })
     }
 
@@ -169,12 +176,54 @@ impl Channel {
         drop(before);
     }
 
-    /// What waits for room may hold what holds this channel.
+    /// What to call when the application comes back in a process that it has forked.
+    #[getter]
+    fn on_fork(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        locked(&self.on_fork).as_ref().map(|leave| leave.clone_ref(py))
+    }
+
+    #[setter]
+    fn set_on_fork(&self, leave: Option<Py<PyAny>>) {
+        let before = std::mem::replace(&mut *locked(&self.on_fork), leave);
+        drop(before);
+    }
+
+    /// What is called may hold what holds this channel.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.wait_room.try_lock() {
-            Ok(wait) => visit.call(&*wait),
-            Err(_) => Ok(()),
+        for called in [&self.wait_room, &self.on_fork] {
+            if let Ok(called) = called.try_lock() {
+                visit.call(&*called)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Is this a process that was forked from the worker?
+    #[getter]
+    fn forked(&self) -> bool {
+        self.is_forked()
+    }
+
+    /// In a process that was forked from the worker: let go of the descriptors that it shares.
+    ///
+    /// Their numbers stay taken, by something that never becomes readable: whoever knows them, as
+    /// an event loop does, must not come upon a file that the child opens later.
+    fn let_go(&self) -> PyResult<()> {
+        if !self.is_forked() {
+            return Err(ChannelError::new_err("the channel belongs to this process"));
+        }
+        let (_signal, silent) = ::channel::wake::pair().map_err(|error| errors::os(&error))?;
+        for fd in [
+            self.wait.as_fd(),
+            self.room.wake().as_fd(),
+            self.wake_router.as_fd(),
+            self.descriptors.as_fd(),
+            self.nudged.as_fd(),
+            self.nudge.as_fd(),
+        ] {
+            replace(fd, silent.as_fd()).map_err(|error| errors::os(&error))?;
+        }
+        Ok(())
     }
 
     /// How many requests were taken and are not done.
@@ -267,6 +316,9 @@ impl Channel {
 
     /// Forget the signals of `room_fileno`.
     pub(crate) fn clear_room(&self) -> PyResult<()> {
+        if self.is_forked() {
+            return Ok(());
+        }
         self.room.clear();
         let wake = {
             let mut outbox = locked(&self.outbox);
@@ -281,8 +333,25 @@ impl Channel {
 }
 
 impl Channel {
+    /// A process that was forked from the worker gets no requests either.
     fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+        self.retired.load(Ordering::Relaxed) || self.is_forked()
+    }
+
+    pub(crate) fn is_forked(&self) -> bool {
+        self.home.is_left()
+    }
+
+    /// The application has come back, with `error` if it raised. In a process that was forked from
+    /// the worker that is the end: `on_fork` does not return.
+    pub(crate) fn came_back<T>(&self, py: Python<'_>, called: PyResult<T>) -> PyResult<T> {
+        if !self.is_forked() {
+            return called;
+        }
+        if let Some(leave) = self.on_fork(py) {
+            leave.call1(py, (called.err().map(|error| error.into_value(py)),))?;
+        }
+        Err(ChannelError::new_err("this process was forked from a worker, and is none"))
     }
 
     /// The next frame for us, without blocking. Answers HELLO.
@@ -336,6 +405,9 @@ impl Channel {
 
     /// For event loops that take no more requests: the next frame about one that was begun.
     pub(crate) fn next_of_begun(&self, py: Python<'_>) -> PyResult<Incoming> {
+        if self.is_forked() {
+            return Ok(Incoming::Nothing);
+        }
         let (incoming, starving) = {
             let mut inbox = locked(&self.inbox);
             let incoming = inbox.next_of_begun(&self.memory, &self.descriptors)?;
@@ -356,6 +428,9 @@ impl Channel {
     /// readable when there may be. A router that sleeps is woken by [`Channel::deliver_wake`], once
     /// for all that a turn of the loop sends.
     pub(crate) fn try_send(&self, ticket: &Ticket, frame: &Frame<'_>) -> Result<Attempt, SendError> {
+        if self.is_forked() {
+            return Err(SendError::Gone);
+        }
         let attempt = locked(&self.outbox).attempt(&self.memory, &self.descriptors, ticket, frame)?;
         self.wake_owed.store(true, Ordering::Relaxed);
         if attempt == Attempt::Wait || frame.wake == Wake::Now {
@@ -458,6 +533,7 @@ impl Channel {
     pub(crate) fn send(&self, py: Python<'_>, ticket: &Ticket, frame: &Frame<'_>) -> Result<(), SendError> {
         let mut interrupted = 0;
         loop {
+            self.came_back(py, Ok(()))?;
             let epoch = self.room.epoch();
             let (attempt, wake) = {
                 let mut outbox = locked(&self.outbox);
@@ -517,6 +593,9 @@ impl Channel {
     /// A request is done. The router that it came from has got `DONE`; when that one is dead, its
     /// successor, which counts the request as held, is told here.
     pub(crate) fn finish(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<()> {
+        if self.is_forked() {
+            return Ok(());
+        }
         self.busy.fetch_sub(1, Ordering::Relaxed);
         loop {
             let epoch = self.room.epoch();
@@ -555,6 +634,20 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
         let [read, write] = fds;
         Ok((OwnedFd::from_raw_fd(read), OwnedFd::from_raw_fd(write)))
     }
+}
+
+/// Have the number of `fd` mean what `by` is from now on, in this process.
+fn replace(fd: BorrowedFd<'_>, by: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both are open. The number stays open and owned by whom it was; what it meant is
+    // closed, and nobody else in this process has it.
+    unsafe {
+        if libc::dup2(by.as_raw_fd(), fd.as_raw_fd()) < 0
+            || libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) < 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 fn drain(fd: &OwnedFd) {

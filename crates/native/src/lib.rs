@@ -9,6 +9,7 @@
 //! * [`router`]: being the router.
 //! * [`privileges`]: giving up what a process might gain.
 //! * [`stacks`]: the memory of greenlets.
+//! * [`fork`]: whether this process is the one that it was.
 //! * [`probe`]: the router's end, for tests and benchmarks of workers.
 //!
 //! Two rules keep threads and greenlets apart. No lock is held while Python code may run, because
@@ -18,6 +19,7 @@
 mod asgi;
 mod channel;
 mod errors;
+mod fork;
 mod gather;
 mod inbox;
 mod notices;

@@ -6,10 +6,12 @@ import asyncio
 import os
 import sys
 import traceback
+from _thread import get_ident
 
-from .. import _native
+from .. import _native, forks
 from ..errors import WorkerBootError
 from .base import Worker
+from .forked_loop import ForkedLoop, epolls
 from .lifespan import Lifespan
 
 TYPE_CHECKING = False
@@ -50,7 +52,10 @@ class LoopWorker(Worker):
     def init_process(self) -> None:
         """Make the event loop before the application is imported, which may ask for it."""
         super().init_process()
+        others = epolls()
         self.loop = (self.scouted and self._loop_of_application()) or self.make_loop()
+        self._epolls = epolls() - others
+        self._thread = get_ident()
         asyncio.set_event_loop(self.loop)
 
     def make_loop(self) -> asyncio.AbstractEventLoop:
@@ -115,8 +120,9 @@ class LoopWorker(Worker):
         # What has come before; and again and again.
         loop.call_soon(self._look)
         try:
-            loop.run_until_complete(self._ending)
-            loop.run_until_complete(self._drain())
+            with forks.SameProcess():
+                loop.run_until_complete(self._ending)
+                loop.run_until_complete(self._drain())
         finally:
             loop.remove_reader(channel.fileno())
             loop.remove_reader(channel.room_fileno())
@@ -126,6 +132,11 @@ class LoopWorker(Worker):
         """Take no more requests; `run` ends when what was begun is done."""
         super().stop()
         self.loop.call_soon_threadsafe(self._on_frames)
+
+    def let_go(self) -> None:
+        """Give up the loop."""
+        super().let_go()
+        ForkedLoop(self.loop, self._epolls, self._thread)
 
     def _on_frames(self) -> None:
         if self._ending.done() or self._goes_on:
@@ -237,6 +248,8 @@ def serving(
 ) -> Callable[[dict[str, Any], _native.Exchange], Coroutine[Any, Any, None]]:
     """What makes the coroutine of a request: calls the application, and says how it ended."""
 
+    pid = os.getpid()
+
     async def serve(scope: dict[str, Any], exchange: _native.Exchange) -> None:
         try:
             await application(scope, exchange.receive, exchange.send)
@@ -246,6 +259,8 @@ def serving(
             exchange.cancelled()
             raise
         except (SystemExit, KeyboardInterrupt) as error:
+            if os.getpid() != pid:
+                forks.leave(error)
             what = type(error).__name__
             log.error("%s in %s: the worker exits", what, exchange.name, exc_info=error)
             raise

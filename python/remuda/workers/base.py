@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 from functools import partial
+from time import monotonic
 
-from .. import _native, app, process, stdlog
+from .. import _native, app, forks, process, signals, stdlog
 from ..errors import RemudaError, WorkerBootError
+from .ending import STEP, Ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from ..log import Log
 
 BOOT_ERROR = WorkerBootError.exit_code
+# Of the grace, what children of the worker do not get, in seconds.
+RESERVE = 5.0
 
 
 class Worker:
@@ -43,6 +47,10 @@ class Worker:
     nothing: a Ctrl-C goes to every process of the terminal, and it is for the arbiter to say what
     becomes of the workers. USR1 reopens the log. USR2 writes all stacks to it, without needing the
     GIL. ABRT calls the hook worker_abort and exits with code 1.
+
+    A process that the application forks is no worker: there are no such handlers, no hook is called
+    and no request comes, and when it comes back to the worker's code it ends. What else a class
+    shares with such a process it gives up in `let_go`.
     """
 
     streams = False
@@ -87,7 +95,9 @@ class Worker:
         # Whether this process loaded the application before it knew its class: what that has set
         # up for itself stays.
         self.scouted = False
-        self._quitting = False
+        self._booted = self._quitting = self._forked = False
+        # When it was told to end, if it was.
+        self._stopped_at: float | None = None
 
     def main(self) -> int:
         """The whole life of the worker; returns the exit code.
@@ -95,12 +105,21 @@ class Worker:
         0; 3 when it cannot start; 4 when the application cannot be loaded; what the application
         gave to `sys.exit`.
         """
+        code = 1
+        try:
+            code = self._live()
+        finally:
+            self._exit(code)
+        return code
+
+    def _live(self) -> int:
         try:
             try:
-                self.init_process()
-                self.load()
-                if self.config.post_worker_init:
-                    self.config.post_worker_init(self)
+                with forks.SameProcess():
+                    self.init_process()
+                    self.load()
+                    if self.config.post_worker_init:
+                        self.config.post_worker_init(self)
             except RemudaError as error:
                 if self._quitting:
                     # What looks as if the application had called sys.exit were our own handlers.
@@ -110,7 +129,9 @@ class Worker:
             except Exception:
                 self.log.exception("Exception in worker process")
                 return BOOT_ERROR
-            self.run()
+            self._booted = True
+            with forks.SameProcess():
+                self.run()
         except _native.Retired:
             return 0
         except SystemExit as error:
@@ -120,8 +141,6 @@ class Worker:
         except Exception:
             self.log.exception("Exception in worker process")
             return 1
-        finally:
-            self._exit()
         return 0
 
     def init_process(self) -> None:
@@ -131,7 +150,8 @@ class Worker:
         process.set_title(f"worker [{self.config.proc_name or self.config.app}]")
         stdlog.attach(self.log)
         self.channel = _native.Channel(self._files)
-        for number, handler in {
+        self.channel.on_fork = forks.leave
+        self._handlers: dict[int, Callable[[int, FrameType | None], object]] = {
             signal.SIGTERM: self._handle_term,
             signal.SIGQUIT: self._handle_quit,
             signal.SIGABRT: self._handle_abort,
@@ -142,10 +162,13 @@ class Worker:
             signal.SIGWINCH: self._handle_nothing,
             # Called by faulthandler when that has written the stacks of the threads.
             signal.SIGUSR2: self._handle_dump,
-        }.items():
+        }
+        # Before those of the application, which may do what a worker must not.
+        os.register_at_fork(before=forks.flush, after_in_child=self._after_fork)
+        for number in self._handlers:
             if self.scouted and not isinstance(signal.getsignal(number), Early):
                 continue
-            signal.signal(number, handler)
+            signal.signal(number, self._handle)
             # System calls of the application go on after a signal that it knows nothing of.
             signal.siginterrupt(number, False)
         signal.set_wakeup_fd(self.channel.wakeup_fileno(), warn_on_full_buffer=False)
@@ -197,7 +220,26 @@ class Worker:
 
     def stop(self) -> None:
         """Take no more requests; `run` ends when what was begun is done."""
+        if self._stopped_at is None:
+            self._stopped_at = monotonic()
         self.channel.stop()
+
+    def let_go(self) -> None:
+        """In a process that the application has forked: give up what it shares with the worker."""
+        self.channel.let_go()
+
+    def _after_fork(self) -> None:
+        if self._forked:
+            return  # by such a process
+        self._forked = True
+        # Else what is sent to the child would wake the worker.
+        signal.set_wakeup_fd(-1)
+        _restore_crash_reports()
+        for number in self._handlers:
+            # The application's own stay.
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, signals.default(number))
+        self.let_go()
 
     def report(self, message: str, error: BaseException | None) -> None:
         """The gateway says what went wrong with a request."""
@@ -208,21 +250,35 @@ class Worker:
         """The gateway mends something of the application's, and says so once."""
         self.log.warning("%s", message)
 
-    def _exit(self) -> None:
+    def _exit(self, code: int) -> None:
         if self.config.worker_exit:
             try:
                 self.config.worker_exit(self.server, self)
             except Exception:
                 self.log.exception("Exception in hook worker_exit")
         self.log.info("Worker exiting (pid: %s)", self.pid)
-        # An exception from the handler would come out of whatever still ends the process.
-        signal.signal(signal.SIGQUIT, _leave)
+        ending = Ending(self.log, code)
+        if self._quitting or not self._booted:
+            ending.begin(STEP, STEP)
+            return
+        grace, now = self.config.graceful_timeout, monotonic()
+        until = grace + (now if self._stopped_at is None else self._stopped_at)
+        # The arbiter counts from an earlier moment, and kills this process, not its children.
+        ending.begin(until - min(RESERVE, grace / 2) - now, until - now)
 
     def _code_of(self, error: SystemExit) -> int:
         if error.code is None or isinstance(error.code, int):
             return error.code or 0
         self.log.error("%s", error.code)
         return 1
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.channel.forked:
+            # The application's handler has called the one that it found in the worker.
+            signal.signal(number, signals.default(number))
+            signal.raise_signal(number)
+        else:
+            self._handlers[number](number, frame)
 
     def _handle_term(self, number: int, frame: FrameType | None) -> None:
         self.stop()
@@ -260,5 +316,9 @@ class Early:
         self._act()
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    os._exit(0)
+def _restore_crash_reports() -> None:
+    """The log's descriptor may come to be something else in a process that we know nothing of."""
+    import faulthandler
+
+    faulthandler.unregister(signal.SIGUSR2)
+    faulthandler.enable(file=2, all_threads=True)

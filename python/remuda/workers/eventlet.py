@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import warnings
+
+import greenlet
 
 with warnings.catch_warnings():
     # It says at each import that it is deprecated. Who chose this class has read docs/workers.md.
@@ -48,6 +52,20 @@ class EventletWorker(GreenWorker):
                 hub.remove(listener)
 
         return unwatch
+
+    def fresh_hub(self) -> greenlet.greenlet:
+        """Another hub. This one shares its epoll instance with the worker."""
+        # The end of the child must not wait for green threads that do not go on. The standard
+        # library forgets threads in a fork. eventlet takes that out of it, because its own do go
+        # on, and has the end in a copy of the module. (Up to Python 3.12 that waits for locks.)
+        for names in (vars(threading), vars(threading)["_shutdown"].__globals__):
+            names.get("_shutdown_locks", set()).clear()
+        eventlet.hubs.use_hub(sys.modules[type(self._hub).__module__])
+        if "asyncio" in sys.modules:
+            # The hub on an asyncio loop has put its loop back into place.
+            sys.modules["asyncio"]._set_running_loop(None)
+        own: greenlet.greenlet = eventlet.hubs.get_hub().greenlet
+        return own
 
     def run_in_hub(self, callback: Callable[[], None]) -> None:
         """Call back in the hub, soon."""

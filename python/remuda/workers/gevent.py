@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gevent
 import gevent.event
+import gevent.hub
 import gevent.monkey
 
 from .green import GreenWorker, require
@@ -43,6 +44,12 @@ class GeventWorker(GreenWorker):
             watcher.close()
 
         return unwatch
+
+    def fresh_hub(self) -> gevent.hub.Hub:
+        """The hub as it is: gevent gives it an epoll instance of its own."""
+        for unwatch in self._watches:
+            unwatch()
+        return self._hub
 
     def run_in_hub(self, callback: Callable[[], None]) -> None:
         """Call back in the hub, soon."""

@@ -24,6 +24,7 @@ import greenlet
 from .. import _native
 from ..errors import WorkerBootError
 from .base import Worker
+from .forked_greenlets import ForkedGreenlets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ class GreenWorker(Worker):
         """Call back in the hub, soon."""
         raise NotImplementedError
 
+    def fresh_hub(self) -> greenlet.greenlet:
+        """In a forked process: the greenlet of a hub that watches nothing of the worker's."""
+        raise NotImplementedError
+
     def begin(self, request: _native.Request) -> None:
         """In the hub: run `serve` in a new greenlet, until it first waits."""
         raise NotImplementedError
@@ -112,6 +117,7 @@ class GreenWorker(Worker):
         self._running: dict[greenlet.greenlet, _native.Request] = {}
         self._goes_on = False
         self._failure: BaseException | None = None
+        self._watches: list[Callable[[], None]] = []
         self._news = self.event()
         self._room = self.event()
         super().init_process()
@@ -125,11 +131,12 @@ class GreenWorker(Worker):
     def run(self) -> None:
         """Serve until there will be no more requests and what was begun is done."""
         channel = self.channel
-        watches = [
+        self._watches = [
             self.watch(self._signals, self._on_signal),
             self.watch(channel.room_fileno(), self._on_room),
         ]
         self._unwatch = self.watch(channel.fileno(), self._take)
+        self._watches.append(self._unwatch)
         until: float | None = None
         while True:
             news = self._news = self.event()
@@ -151,7 +158,7 @@ class GreenWorker(Worker):
             else:
                 self.run_in_hub(self._take)
             news.wait(SLICE)
-        for unwatch in (self._unwatch, *watches):
+        for unwatch in self._watches:
             unwatch()
         if self._failure is not None:
             raise self._failure
@@ -173,6 +180,11 @@ class GreenWorker(Worker):
         """Take no more requests; `run` ends when what was begun is done."""
         super().stop()
         self._news.set()
+
+    def let_go(self) -> None:
+        """Give up the hub, and all greenlets but the present one."""
+        super().let_go()
+        ForkedGreenlets(self.fresh_hub())
 
     def wrap_input(self, body: _native.Input) -> FileInput:
         """A body that is a file is read without blocking the hub."""

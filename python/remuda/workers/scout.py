@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 
-from .. import app, process
+from .. import app, forks, process
 from ..errors import AppLoadError
 from . import describe
 from .base import Early, Worker
@@ -38,12 +38,13 @@ def main(config: Config, log: Log, link: int, worker_id: int, *, server: object 
     process.set_title(f"worker [{config.proc_name or config.app}]")
     _handle_signals(log)
     try:
-        app.prepare(config)
-        application = app.load(config.app)
+        with forks.SameProcess():
+            app.prepare(config)
+            application = app.load(config.app)
     except AppLoadError as error:
         log.error("%s", error, detail=error.detail)
         # For the hook worker_exit: there never was another.
-        Worker(config, log, (), worker_id, server=server)._exit()
+        Worker(config, log, (), worker_id, server=server)._exit(error.exit_code)
         return error.exit_code
     if (doubt := app.doubt(application, config)) is not None:
         log.warning("%s", doubt)

@@ -609,6 +609,11 @@ impl Exchange {
 
     // ---- the end -------------------------------------------------------------------------------
 
+    /// The application has said something to us, or has ended, by `Err` if it raised.
+    fn came_back(&self, py: Python<'_>, called: PyResult<()>) -> PyResult<()> {
+        self.gateway.get().channel().get().came_back(py, called)
+    }
+
     /// The application has ended: finish the response as far as it is, and free the slot.
     fn end(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyAny>>, cancelled: bool) -> PyResult<()> {
         let py = slf.py();
@@ -715,6 +720,7 @@ impl Exchange {
     /// return once the send has been completed or the connection has been closed."
     fn send<'py>(slf: &Bound<'py, Self>, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
+        slf.get().came_back(py, Ok(()))?;
         let message = message.cast::<PyDict>().map_err(|_| {
             PyTypeError::new_err(format!("send() takes a dict, not {}", event::kind_of(message)))
         })?;
@@ -749,16 +755,21 @@ impl Exchange {
 
     /// The application has returned.
     fn returned(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().came_back(slf.py(), Ok(()))?;
         Self::end(slf, None, false)
     }
 
     /// The application has raised.
     fn failed(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        if slf.get().gateway.get().channel().get().is_forked() {
+            return slf.get().came_back(slf.py(), Err(PyErr::from_value(error.clone())));
+        }
         Self::end(slf, Some(error), false)
     }
 
     /// The application's task was cancelled.
     fn cancelled(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().came_back(slf.py(), Ok(()))?;
         Self::end(slf, None, true)
     }
 

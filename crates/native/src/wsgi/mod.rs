@@ -221,7 +221,7 @@ impl Wsgi {
     fn answer(&self, py: Python<'_>, request: &Bound<'_, Request>, kit: &Kit) -> PyResult<()> {
         let environ = self.environ(py, request, kit)?;
         if let Some(hook) = &self.on_request
-            && let Err(error) = hook.bind(py).call1((request,))
+            && let Err(error) = self.channel.get().came_back(py, hook.bind(py).call1((request,)))
         {
             return self.failed(py, request, kit, error);
         }
@@ -240,7 +240,8 @@ impl Wsgi {
         }
         if let Some(hook) = &self.on_response
             && answered.is_ok()
-            && let Err(error) = hook.bind(py).call1((request, &environ, &kit.response))
+            && let Err(error) =
+                self.channel.get().came_back(py, hook.bind(py).call1((request, &environ, &kit.response)))
         {
             self.log(py, &format!("post_request failed on {}", request.get().name()), Some(&error));
         }
@@ -256,20 +257,22 @@ impl Wsgi {
         kit: &Kit,
     ) -> PyResult<End> {
         let response = kit.response.get();
-        let result = self.application.bind(py).call1((environ, kit.start_response.bind(py)))?;
+        let channel = self.channel.get();
+        let result = self.application.bind(py).call1((environ, kit.start_response.bind(py)));
+        let result = channel.came_back(py, result)?;
         // A list or a tuple is all there, and has nothing to close.
         if result.is_exact_instance_of::<PyList>() || result.is_exact_instance_of::<PyTuple>() {
             send_blocks(py, response, &result)?;
             return Ok(End::Done);
         }
-        let sent = send_iterable(py, response, &result);
+        let sent = send_iterable(py, channel, response, &result);
         // "If the iterable returned by the application has a close() method, the server or gateway
         // must call that method upon completion of the current request, whether the request was
         // completed normally, or terminated early due to an application error during iteration or
         // an early disconnect" (PEP 3333, "Specification Details").
         if !(matches!(sent, Ok(End::Done))) {
             let closed = match result.getattr_opt(intern!(py, "close")) {
-                Ok(Some(close)) => close.call0().map(drop),
+                Ok(Some(close)) => channel.came_back(py, close.call0()).map(drop),
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };
@@ -361,7 +364,12 @@ fn send_whole(py: Python<'_>, response: &Response, data: &[u8]) -> Result<(), Se
 }
 
 /// Send the body that an iterable gives, block by block as they come.
-fn send_iterable(py: Python<'_>, response: &Response, result: &Bound<'_, PyAny>) -> PyResult<End> {
+fn send_iterable(
+    py: Python<'_>,
+    channel: &Channel,
+    response: &Response,
+    result: &Bound<'_, PyAny>,
+) -> PyResult<End> {
     if let Ok(wrapper) = result.cast_exact::<FileWrapper>()
         && let Some(file) = wrapper.get().sendable(py)?
         && !response.ended()
@@ -376,9 +384,8 @@ fn send_iterable(py: Python<'_>, response: &Response, result: &Bound<'_, PyAny>)
         )));
     }
     let only = len(result) == Some(1);
-    let blocks = result.try_iter().map_err(|error| not_iterable(py, result, error))?;
-    for block in &blocks {
-        let block = block?;
+    let mut blocks = result.try_iter().map_err(|error| not_iterable(py, result, error))?;
+    while let Some(block) = channel.came_back(py, blocks.next().transpose())? {
         let block = file::bytes_of(&block)?.as_bytes();
         // "applications ... can yield empty bytestrings": the headers wait for one that is not.
         if !block.is_empty() {
