@@ -479,10 +479,7 @@ class Arbiter(Server):
             else:
                 child.link, files = birth.link()
         except OSError as error:
-            why = process.shortage(error)
-            if error.errno in process.LASTING and not self.children.ever_ready:
-                raise WorkerBootError(f"the channel of a worker cannot be made: {why}") from None
-            self._cannot_fork(child, OSError(error.errno, why), now)
+            self._cannot_fork(child, self._shortage(error), now)
             return False
         # What hooks printed must not be written once more by the child.
         birth.flush()
@@ -515,6 +512,14 @@ class Arbiter(Server):
         child.ends, files = self.machinery.channel(child.slots)
         return files
 
+    def _shortage(self, error: OSError) -> OSError:
+        """The same with the limit that is in the way. Raises WorkerBootError at the start for what
+        does not pass by waiting."""
+        why = process.shortage(error)
+        if error.errno in process.LASTING and not self.children.ever_ready:
+            raise WorkerBootError(f"the channel of a worker cannot be made: {why}") from None
+        return OSError(error.errno, why)
+
     def _give_class(self, child: Child, now: float) -> None:
         """A worker has loaded the application and says what that is: have it go on with the class
         that this needs. The first of a generation decides for all."""
@@ -533,7 +538,7 @@ class Arbiter(Server):
         try:
             files = self._make_channel(child)
         except OSError as error:
-            self._cannot("make a channel", error, now)
+            self._cannot("make a channel", self._shortage(error), now)
             return
         self._could()
         if trial and trial.config is not config:
