@@ -11,10 +11,9 @@ import gc
 import os
 import select
 import signal
-import socket
 import time
 
-from . import __version__, birth, listeners, process, reload, signals, stdlog
+from . import __version__, birth, choice, listeners, process, reload, signals, stdlog
 from .backoff import Retry
 from .children import Child, Children, State
 from .deaths import Deaths
@@ -164,7 +163,7 @@ class Arbiter(Server):
         for message in self.router.receive():
             self._hear(message)
         for child in self.children:
-            birth.hear(child)
+            choice.hear(child)
         for number in self.signals.take():
             self._handle(number)
         # At each turn: a full pipe may have lost a SIGCHLD.
@@ -230,8 +229,8 @@ class Arbiter(Server):
             for child in self.children.surplus():
                 self.retire(child, self.config.graceful_timeout, now)
             for child in self.children:
-                waits = child.kind is not None and child.link is not None
-                if waits and child.state is State.BOOTING and not self._may_not(now):
+                boots = child.state is State.BOOTING
+                if boots and choice.waits(child) and not self._may_not(now):
                     self._give_class(child, now)
             for generation in self.children.missing(now):
                 if self._may_not(now) or not self._spawn(generation, now):
@@ -477,7 +476,7 @@ class Arbiter(Server):
             if self.machinery.knows_class(config):
                 files = self._make_channel(child)
             else:
-                child.link, files = birth.link()
+                child.link, files = choice.link()
         except OSError as error:
             self._cannot_fork(child, self._shortage(error), now)
             return False
@@ -521,42 +520,35 @@ class Arbiter(Server):
         return OSError(error.errno, why)
 
     def _give_class(self, child: Child, now: float) -> None:
-        """A worker has loaded the application and says what that is: have it go on with the class
-        that this needs. The first of a generation decides for all."""
+        """A worker has said what its application is: have it go on as that needs."""
         trial = self.reloading if child.generation == self.children.trial else None
         config = trial.config if trial else self.config
         try:
-            needed = config.worker_class_for(child.kind)
-            if not config.is_class_chosen:
-                config = config.run_by(needed)
-                self.machinery.worker_class(config)
+            child.cfg = choice.decide(self.machinery, config, child.kind)
         except RemudaError as error:
             self.log.error("%s", error)
             self._doom(child, now, now)
             return
-        child.cfg = config
         try:
             files = self._make_channel(child)
+            try:
+                choice.answer(child, files)
+            finally:
+                birth.close(files)
         except OSError as error:
-            self._cannot("make a channel", self._shortage(error), now)
+            birth.close(child.ends)
+            child.ends = ()
+            self._cannot("give a worker its channel", self._shortage(error), now)
             return
         self._could()
-        if trial and trial.config is not config:
-            trial.config = config
-        elif not trial and self.config is not config:
-            self.config = config
-            self.log.info("Using worker: %s", _worker_name(config))
-        try:
-            if child.link is not None:
-                socket.send_fds(child.link, [str(needed).encode()], files)
-        except ConnectionError:
-            pass  # it is dead, and will be reaped
-        finally:
-            birth.close(files)
-        if child.link is not None:
-            child.link.close()
-            child.link = None
         self._tell_worker(child)
+        if child.cfg is config:
+            return
+        if trial:
+            trial.config = child.cfg
+        else:
+            self.config = child.cfg
+            self.log.info("Using worker: %s", _worker_name(self.config))
 
     def _may_not(self, now: float) -> bool:
         """Whether the machine had no process or no descriptor to give a moment ago."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 
-from . import process, signals
+from . import choice, process, signals
 from .errors import RemudaError, WorkerBootError
 from .forks import flush as flush
 
@@ -72,34 +71,6 @@ def be_worker(
             os._exit(code & 0xFF)
 
 
-def link() -> tuple[socket.socket, tuple[int, ...]]:
-    """A socket to a worker that is to say what its application is, and the descriptor of its end.
-
-    Raises OSError when there is no descriptor to be had.
-    """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    return ours, (theirs.detach(),)
-
-
-def hear(child: Child) -> None:
-    """Take down what a worker says of its application."""
-    if child.link is None:
-        return
-    try:
-        said = child.link.recv(64)
-    except BlockingIOError:
-        return
-    except ConnectionError:
-        said = b""
-    if said:
-        child.kind = said.decode("ascii", "replace")
-    else:
-        # It is dead, or as good as that.
-        child.link.close()
-        child.link = None
-
-
 def forget_processes() -> None:
     """What a hook has begun with multiprocessing is the arbiter's: no worker ends it, or joins it.
 
@@ -120,9 +91,7 @@ def release(child: Child) -> None:
     """Close what the arbiter, and whoever is forked from it, has open of a child."""
     close(child.ends)
     child.ends = ()
-    if child.link is not None:
-        child.link.close()
-        child.link = None
+    choice.end(child)
     if child.hand_over is not None:
         child.hand_over.close()
         child.hand_over = None

@@ -123,11 +123,9 @@ impl Router {
             lost.extend(estate.unbegun.extract_if(.., refused));
         }
         let now = Instant::now();
-        // One that was silent or on its way out was killed: that is nobody's fault but its own.
-        if matches!(state, State::Ready | State::Lost) {
-            self.blame(&lost, now);
-        }
-        self.end_trial(id, now);
+        // One that was silent or on its way out was killed: nothing died of that.
+        let guilty = if matches!(state, State::Ready | State::Lost) { lost.as_slice() } else { &[] };
+        self.blame(id, guilty, now);
         self.requeue(estate.unbegun);
         if !lost.is_empty() {
             self.control.report(&Report::Lost { pid: worker.pid, why, what: &list(&lost) });

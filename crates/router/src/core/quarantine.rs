@@ -4,10 +4,12 @@
 //! like is suspect. A suspect is handed out only when nobody else waits and no worker is booting; the
 //! worker that tries it is given nothing else meanwhile, and after a death the next one waits a
 //! moment: so one worker at a time is at risk, and the others serve. A worker that dies with several
-//! requests leaves open which of them it was: an innocent one clears its like by being answered.
+//! requests leaves open which of them it was, and each like bears a part of the blame. Those that
+//! have not killed in a trial are tried first: being answered clears them.
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use channel::message::Request;
@@ -16,12 +18,13 @@ use crate::core::Router;
 use crate::exchange::Exchange;
 
 /// So many deaths make a like suspect ...
-const DEATHS: usize = 3;
+const DEATHS: f64 = 3.0;
 /// ... within so long; what is older is forgotten.
 const MEMORY: Duration = Duration::from_secs(10);
 /// How many likes are remembered.
 const LIKES: usize = 64;
-/// Of a worker that died with many requests, the last so many are looked at.
+/// Of a worker that died with many requests, the last so many are looked at; and so many deaths of a
+/// like are remembered.
 const BLAMED: usize = 16;
 /// After a death in a trial the next one waits for so long.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -32,19 +35,22 @@ const ALONE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Like {
     hash: u64,
-    /// When the last workers died of it; the oldest first.
-    deaths: Vec<Instant>,
+    /// When the last workers died of it, the oldest first, and its part of the blame.
+    deaths: Vec<(Instant, f64)>,
+    /// One died in a trial: it is no other's fault.
+    proven: bool,
     /// When it was last said that it is suspect.
     said: Option<Instant>,
 }
 
 impl Like {
     fn forget(&mut self, now: Instant) {
-        self.deaths.retain(|death| now.duration_since(*death) < MEMORY);
+        self.deaths.retain(|(death, _)| now.duration_since(*death) < MEMORY);
     }
 
     fn is_suspect(&self) -> bool {
-        self.deaths.len() >= DEATHS
+        // Three thirds are one, but for what is lost in the last digit.
+        self.deaths.iter().map(|(_, part)| part).sum::<f64>() > DEATHS - 0.01
     }
 }
 
@@ -86,28 +92,29 @@ impl Quarantine {
         })
     }
 
-    /// A worker has died of this request, perhaps. True when that makes its like suspect and it was
-    /// not said lately.
-    fn blame(&self, exchange: &Exchange, now: Instant) -> bool {
-        let Some(hash) = self.like(exchange) else { return false };
+    /// A worker has died of this like, perhaps. True when that makes it suspect and this was not said
+    /// lately.
+    fn blame(&self, hash: u64, part: f64, proven: bool, now: Instant) -> bool {
         let mut likes = self.likes.borrow_mut();
         let index = likes.iter().position(|like| like.hash == hash).unwrap_or_else(|| {
             if likes.len() >= LIKES {
                 // The one that has been quiet for longest.
-                let quiet = likes.iter().enumerate().min_by_key(|(_, like)| like.deaths.last().copied());
+                let quiet =
+                    likes.iter().enumerate().min_by_key(|(_, like)| like.deaths.last().map(|last| last.0));
                 if let Some(index) = quiet.map(|(index, _)| index) {
                     likes.swap_remove(index);
                 }
             }
-            likes.push(Like { hash, deaths: Vec::with_capacity(DEATHS), said: None });
+            likes.push(Like { hash, deaths: Vec::new(), proven: false, said: None });
             likes.len() - 1
         });
         let Some(like) = likes.get_mut(index) else { return false };
         like.forget(now);
-        if like.deaths.len() >= DEATHS {
+        if like.deaths.len() >= BLAMED {
             like.deaths.remove(0);
         }
-        like.deaths.push(now);
+        like.deaths.push((now, part));
+        like.proven |= proven;
         let is_new = like.said.is_none_or(|said| now.duration_since(said) >= MEMORY);
         if is_new && like.is_suspect() {
             like.said = Some(now);
@@ -137,22 +144,34 @@ impl Quarantine {
         self.trial.set(None);
     }
 
-    /// A worker is dead: if it had the suspect, the next one waits a moment.
-    fn died(&self, worker: u32, now: Instant) {
-        if self.worker() == Some(worker) {
-            self.trial.set(None);
-            self.not_before.set(Some(now + PAUSE));
-        }
+    /// A worker is dead: if it had the suspect, the next one waits a moment. Returns the suspect's
+    /// like.
+    fn died(&self, worker: u32, now: Instant) -> Option<u64> {
+        let trial = self.trial.get().filter(|trial| trial.worker == worker)?;
+        self.trial.set(None);
+        self.not_before.set(Some(now + PAUSE));
+        Some(trial.like)
     }
 
-    /// A request is done. True when it was the suspect, which takes one death back.
+    /// Has its like killed in a trial?
+    fn is_proven(&self, exchange: &Exchange) -> bool {
+        let hash = self.like(exchange);
+        self.likes.borrow().iter().any(|like| Some(like.hash) == hash && like.proven)
+    }
+
+    /// A request is done. True when it was the suspect: it is clear, or, if others of its like have
+    /// killed in trials, takes one death back.
     fn survived(&self, worker: u32, id: u64) -> bool {
         let Some(trial) = self.trial.get().filter(|trial| trial.worker == worker && trial.id == id) else {
             return false;
         };
         self.trial.set(None);
         if let Some(like) = self.likes.borrow_mut().iter_mut().find(|like| like.hash == trial.like) {
-            like.deaths.pop();
+            if like.proven {
+                like.deaths.pop();
+            } else {
+                like.deaths.clear();
+            }
         }
         true
     }
@@ -176,21 +195,26 @@ impl Quarantine {
 }
 
 impl Router {
-    /// A worker has died with these, the oldest first: remember what they were.
-    pub(super) fn blame(&self, exchanges: &[std::rc::Rc<Exchange>], now: Instant) {
-        for exchange in exchanges.iter().rev().take(BLAMED) {
-            if self.quarantine.blame(exchange, now) {
+    /// A worker has died. `lost`, the oldest first, is what it served; empty when that is known to be
+    /// innocent.
+    pub(super) fn blame(&self, worker: u32, lost: &[Rc<Exchange>], now: Instant) {
+        let tried = self.quarantine.died(worker, now);
+        let mut likes: Vec<(u64, &Rc<Exchange>)> = Vec::new();
+        for exchange in lost.iter().rev().take(BLAMED) {
+            let Some(like) = self.quarantine.like(exchange) else { continue };
+            if tried.is_none_or(|tried| tried == like) && !likes.iter().any(|(known, _)| *known == like) {
+                likes.push((like, exchange));
+            }
+        }
+        let part = 1.0 / likes.len().max(1) as f64;
+        for (like, exchange) in likes {
+            if self.quarantine.blame(like, part, tried.is_some(), now) {
                 let (what, within) = (exchange.what(), MEMORY.as_secs());
                 self.log.warning(format_args!(
                     "{what}: {DEATHS} workers died of it within {within} s: its like waits behind other requests"
                 ));
             }
         }
-    }
-
-    /// A worker is dead.
-    pub(super) fn end_trial(&self, worker: u32, now: Instant) {
-        self.quarantine.died(worker, now);
     }
 
     /// A request is done: if it was a suspect, it has killed nobody.
@@ -205,9 +229,11 @@ impl Router {
         if !self.quarantine.is_free(now) || self.is_any_booting() {
             return;
         }
-        let Some(exchange) = self.queue.first_suspect() else { return };
+        let Some(exchange) = self.queue.suspect(|exchange| !self.quarantine.is_proven(exchange)) else {
+            return;
+        };
         if let Some((worker, id)) = self.place(&exchange, now, false) {
-            self.queue.took_first_suspect();
+            self.queue.took_suspect();
             self.quarantine.begin(&exchange, worker, id, now);
             self.wake_uploader(&exchange);
         }

@@ -102,12 +102,19 @@ impl Queue {
         ticket
     }
 
-    pub fn first_suspect(&self) -> Option<Rc<Exchange>> {
-        self.suspects.first()
+    /// The suspect that has waited longest, of those that are preferred if there are any; it stays.
+    pub fn suspect(&self, preferred: impl Fn(&Exchange) -> bool) -> Option<Rc<Exchange>> {
+        let entries = self.suspects.entries.borrow();
+        let waiting =
+            entries.iter().filter(|(ticket, exchange)| exchange.place.get() == Place::Queued(*ticket));
+        let found =
+            waiting.clone().find(|(_, exchange)| preferred(exchange)).or_else(|| waiting.clone().next());
+        found.map(|(_, exchange)| exchange.clone())
     }
 
-    pub fn took_first_suspect(&self) {
-        self.suspects.took_first();
+    /// [`Queue::suspect`] has a place elsewhere now.
+    pub fn took_suspect(&self) {
+        self.suspects.leave();
     }
 }
 
@@ -156,8 +163,8 @@ impl Router {
     /// Let those wait among the others that are suspect no more.
     pub(super) fn release_suspects(&self, now: Instant) {
         for _ in 0..self.queue.suspects.waiting.get() {
-            let Some(exchange) = self.queue.first_suspect() else { return };
-            self.queue.took_first_suspect();
+            let Some(exchange) = self.queue.suspects.first() else { return };
+            self.queue.suspects.took_first();
             exchange.suspect.set(self.quarantine.holds(&exchange, now));
             self.queue.push_back(exchange);
         }
@@ -254,8 +261,7 @@ impl Router {
     fn choose(&self, streams: bool, ahead: bool) -> Option<Rc<Worker>> {
         let workers = self.workers.borrow();
         let alone = self.quarantine.worker();
-        let fit =
-            || workers.iter().filter(|worker| Some(worker.id) != alone && (worker.streams || !streams));
+        let fit = || workers.iter().filter(|worker| Some(worker.id) != alone && (worker.streams || !streams));
         let free = fit().filter(|worker| worker.has_free_slot()).min_by_key(|worker| worker.load());
         let best = free.or_else(|| {
             fit().filter(|worker| ahead && worker.may_work_ahead()).min_by_key(|worker| worker.load())

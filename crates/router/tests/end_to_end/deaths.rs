@@ -215,6 +215,43 @@ fn what_has_killed_three_workers_waits_behind_others_and_is_tried_by_one_worker_
 }
 
 #[test]
+fn an_innocent_one_that_was_there_each_time_is_tried_before_what_has_killed_alone() {
+    let mut house = House::open(|_| {});
+    for _ in 0..6 {
+        let mut worker = house.worker(2);
+        let mut clients = [house.connect(), house.connect()];
+        for (client, path) in clients.iter_mut().zip(["/good", "/kills"]) {
+            client.get(path);
+            worker.expect(path);
+        }
+        house.gone(worker);
+        for client in &mut clients {
+            assert_eq!(client.response().status, 502);
+        }
+    }
+    assert!(house.errors().contains("GET /good: 3 workers died of it"), "{}", house.errors());
+    let mut clients: Vec<_> = (0..6).map(|_| house.connect()).collect();
+    for (client, path) in clients.iter_mut().zip(["/kills", "/kills", "/good", "/kills", "/good", "/good"]) {
+        client.get(path);
+        // In this order.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut worker = house.worker(2);
+    worker.expect("/kills");
+    house.gone(worker);
+    assert_eq!(clients[0].response().status, 502);
+    let mut worker = house.worker(2);
+    for _ in 0..3 {
+        let asked = worker.expect("/good");
+        worker.answer(&asked, b"ok");
+    }
+    for n in [2, 4, 5] {
+        assert_eq!(clients[n].response().body, b"ok");
+    }
+    worker.expect("/kills");
+}
+
+#[test]
 fn others_of_the_same_method_or_path_are_not_suspect() {
     let mut house = House::open(|_| {});
     for _ in 0..3 {

@@ -1,5 +1,3 @@
-use std::rc::Rc;
-
 use channel::message::{FieldsWriter, RequestLine};
 
 use super::*;
@@ -29,11 +27,15 @@ fn exchange(method: &str, path: &str) -> Rc<Exchange> {
     exchange
 }
 
+fn blame(quarantine: &Quarantine, path: &str, now: Instant) -> bool {
+    quarantine.blame(quarantine.like(&exchange("GET", path)).unwrap(), 1.0, false, now)
+}
+
 /// A quarantine in which this like has killed so many workers at that time.
 fn killed(path: &str, times: usize, at: Instant) -> Quarantine {
     let quarantine = Quarantine::default();
     for _ in 0..times {
-        quarantine.blame(&exchange("GET", path), at);
+        blame(&quarantine, path, at);
     }
     quarantine
 }
@@ -53,7 +55,7 @@ fn deaths_are_forgotten_after_ten_seconds() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let quarantine = killed("/", 2, start);
-    quarantine.blame(&exchange("GET", "/"), at(9));
+    blame(&quarantine, "/", at(9));
     assert!(quarantine.holds(&exchange("GET", "/"), at(9)));
     assert!(!quarantine.holds(&exchange("GET", "/"), at(10)));
     quarantine.expire(at(10));
@@ -65,17 +67,16 @@ fn deaths_are_forgotten_after_ten_seconds() {
 #[test]
 fn a_suspect_is_named_once_in_ten_seconds() {
     let start = Instant::now();
-    let one = exchange("GET", "/");
     let quarantine = killed("/", 2, start);
-    assert!(quarantine.blame(&one, start));
-    assert!(!quarantine.blame(&one, start));
-    assert!(!quarantine.blame(&one, start + Duration::from_secs(9)));
-    quarantine.blame(&one, start + Duration::from_secs(11));
-    assert!(quarantine.blame(&one, start + Duration::from_secs(12)));
+    assert!(blame(&quarantine, "/", start));
+    assert!(!blame(&quarantine, "/", start));
+    assert!(!blame(&quarantine, "/", start + Duration::from_secs(9)));
+    assert!(!blame(&quarantine, "/", start + Duration::from_secs(11)), "two are forgotten");
+    assert!(blame(&quarantine, "/", start + Duration::from_secs(12)));
 }
 
 #[test]
-fn each_suspect_that_survives_takes_one_death_back() {
+fn a_suspect_that_survives_is_clear() {
     let now = Instant::now();
     let one = exchange("GET", "/");
     let quarantine = killed("/", 5, now);
@@ -85,8 +86,39 @@ fn each_suspect_that_survives_takes_one_death_back() {
     assert!(quarantine.survived(7, 100));
     assert!(!quarantine.survived(7, 100), "once");
     assert!(!quarantine.holds(&one, now));
-    quarantine.blame(&one, now);
-    assert!(quarantine.holds(&one, now), "and one more makes it suspect again");
+    blame(&quarantine, "/", now);
+    assert!(!quarantine.holds(&one, now), "it begins anew");
+}
+
+#[test]
+fn where_some_kill_and_some_do_not_each_that_survives_takes_one_death_back() {
+    let now = Instant::now();
+    let one = exchange("GET", "/");
+    let quarantine = killed("/", 3, now);
+    quarantine.begin(&one, 7, 100, now);
+    let like = quarantine.died(7, now).unwrap();
+    quarantine.blame(like, 1.0, true, now);
+    assert!(quarantine.is_proven(&one));
+    for (id, still) in [(1, true), (2, false)] {
+        quarantine.begin(&one, 8, id, now);
+        assert!(quarantine.survived(8, id));
+        assert_eq!(quarantine.holds(&one, now), still);
+    }
+    blame(&quarantine, "/", now);
+    assert!(quarantine.holds(&one, now));
+}
+
+#[test]
+fn parts_of_the_blame_add_up() {
+    let now = Instant::now();
+    let quarantine = Quarantine::default();
+    let one = exchange("GET", "/");
+    let like = quarantine.like(&one).unwrap();
+    for n in 0..9 {
+        assert!(!quarantine.holds(&one, now), "{n}");
+        quarantine.blame(like, 1.0 / 3.0, false, now);
+    }
+    assert!(quarantine.holds(&one, now));
 }
 
 #[test]
@@ -122,10 +154,10 @@ fn what_is_remembered_has_a_bound_and_the_quietest_goes_first() {
     let quarantine = killed("/first", 3, start);
     for n in 0..10 * LIKES {
         let now = start + Duration::from_millis(n as u64);
-        quarantine.blame(&exchange("GET", &format!("/{n}")), now);
+        blame(&quarantine, &format!("/{n}"), now);
         assert!(quarantine.likes.borrow().len() <= LIKES);
         if n % 2 == 0 {
-            quarantine.blame(&exchange("GET", "/second"), now);
+            blame(&quarantine, "/second", now);
         }
     }
     let now = start + Duration::from_secs(1);
