@@ -131,8 +131,10 @@ FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 
 
 @pytest.fixture
-def stalled_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A file system that takes nothing, and a function that mends it."""
+def stalled_disk(
+    tmp_path: Path,
+) -> Iterator[tuple[Path, Callable[[], None], Callable[[], None]]]:
+    """A file system, and functions that have it take nothing, and mend it."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
     image, path = tmp_path / "image", tmp_path / "stalled"
@@ -146,13 +148,15 @@ def stalled_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
             pytest.skip(f"cannot mount: {made.stderr.decode()}")
     directory = os.open(path, os.O_RDONLY)
 
+    def stall() -> None:
+        fcntl.ioctl(directory, FIFREEZE, 0)
+
     def mend() -> None:
         with contextlib.suppress(OSError):  # mended already
             fcntl.ioctl(directory, FITHAW, 0)
 
     try:
-        fcntl.ioctl(directory, FIFREEZE, 0)
-        yield path, mend
+        yield path, stall, mend
     finally:
         mend()
         os.close(directory)
@@ -166,10 +170,11 @@ def waits_for_disk(pid: int) -> bool:
 
 
 def test_a_disk_that_stalls_holds_up_its_uploads_and_nobody_else(
-    serve: Serve, stalled_disk: tuple[Path, Callable[[], None]]
+    serve: Serve, stalled_disk: tuple[Path, Callable[[], None], Callable[[], None]]
 ) -> None:
-    path, mend = stalled_disk
+    path, stall, mend = stalled_disk
     server = serve("-w", "1", "--tmp-upload-dir", str(path))
+    stall()
     body = os.urandom(5 * MIB)
     with server.connect() as client:
         sending = threading.Thread(target=client.request, args=("/digest", "POST", body))

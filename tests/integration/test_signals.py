@@ -320,6 +320,7 @@ def test_the_arbiter_has_one_thread_whatever_happens(serve: Serve) -> None:
         server.signal(number)
         load.more(20)
         assert threads(server.pid) == 1
+    server.eventually("one worker is left", lambda: len(server.workers) == 1)
     server.signal(signal.SIGKILL, server.workers[0])
     load.more(20)
     assert threads(server.pid) == 1

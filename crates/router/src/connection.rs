@@ -126,7 +126,7 @@ impl Connection {
     }
 
     /// Serve the connection to its end.
-    pub async fn serve(self) {
+    pub async fn serve(mut self) {
         let client = self.client.clone();
         let mut life = pin!(self.live());
         poll_fn(|cx| {
@@ -136,7 +136,8 @@ impl Connection {
         .await;
     }
 
-    async fn live(mut self) {
+    // By reference: a future has room for each argument, and one for where it moves it.
+    async fn live(&mut self) {
         let mut first = true;
         loop {
             let end = match self.request(first).await {
@@ -190,7 +191,8 @@ impl Connection {
                 self.bringing = None;
                 self.body = Some(reader);
             } else {
-                self.gather(&mut reader).await?;
+                // Not a part of each connection's memory.
+                Box::pin(self.gather(&mut reader)).await?;
             }
         }
         self.client.set_deadline(None);

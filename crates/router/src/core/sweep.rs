@@ -39,10 +39,8 @@ impl Router {
         loop {
             self.ahead.notified().await;
             loop {
-                let workers = self.workers.borrow();
                 let ahead: Vec<_> =
-                    workers.iter().filter(|worker| worker.may_owe_wake()).cloned().collect();
-                drop(workers);
+                    self.workers.borrow().iter().filter(|worker| worker.may_owe_wake()).cloned().collect();
                 if ahead.is_empty() {
                     break;
                 }
