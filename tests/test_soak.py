@@ -50,7 +50,7 @@ def test_a_soak_sees_crossed_and_failed_requests(tmp_path: Path) -> None:
     assert report.summary(found)
 
 
-FAILURE = Failure("hello", "a-1", "502", "", 0, since=10.0, until=11.0, alive=5.0)
+FAILURE = Failure("hello", "a-1", "502", "", 0, since=10.0, until=11.0, connected=5.0)
 KILL = Strike("worker", 7, since=10.5, until=10.6)
 ROUTER = Strike("router", 8, since=10.5, until=10.6)
 
@@ -73,7 +73,7 @@ ROUTER = Strike("router", 8, since=10.5, until=10.6)
         (FAILURE, ROUTER, {"a-1": [8]}, False),
         # A connection from before the kill; the request came after it.
         (FAILURE._replace(what="reset", since=10.9), ROUTER, {}, True),
-        (FAILURE._replace(what="reset", since=10.9, alive=10.8), ROUTER, {}, False),
+        (FAILURE._replace(what="reset", since=10.9, connected=10.8), ROUTER, {}, False),
         (FAILURE._replace(what="connect"), ROUTER, {}, False),
     ],
 )

@@ -38,7 +38,7 @@ class Caller:
         self._draws = random.Random(name)
         self._number = 0
         self._link: Client | None = None
-        self._alive = 0.0
+        self._connected = 0.0
         self._carried = 0
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -85,13 +85,13 @@ class Caller:
         try:
             if self._link is None:
                 self._link = Client(self.address)
-                self._alive, self._carried = time.monotonic(), 0
+                self._connected, self._carried = time.monotonic(), 0
         except OSError as error:
             self._failed(kind, name, "connect", repr(error), since)
             # Whoever refuses connections does not get them faster than this.
             self._ending.wait(0.1)
             return
-        call, received = Call(self._link, name, self._draws), self._link.received
+        call = Call(self._link, name, self._draws)
         try:
             KINDS[kind].send(call)
         except Crossed as error:
@@ -103,8 +103,7 @@ class Caller:
         except Refused as error:
             self._failed(kind, call.name, str(error.status), str(error), since)
         except Lost as lost:
-            answered = lost.got or call.link.received > received
-            what = "silent" if lost.why == "nothing" else "cut" if answered else "reset"
+            what = "silent" if lost.why == "nothing" else "cut" if call.is_answered else "reset"
             self._failed(kind, call.name, what, str(lost), since)
         except TimeoutError as error:
             self._failed(kind, call.name, "silent", repr(error), since)
@@ -113,7 +112,6 @@ class Caller:
         else:
             if kind != "leave":
                 self.tally.answered.append(call.name)
-            self._alive = time.monotonic()
             self._carried += 1
             if call.keeps:
                 return
@@ -122,7 +120,7 @@ class Caller:
     def _failed(self, kind: str, name: str, what: str, detail: str, since: float) -> None:
         now = time.monotonic()
         self.tally.failures.append(
-            Failure(kind, name, what, detail[:500], self._carried, since, now, self._alive)
+            Failure(kind, name, what, detail[:500], self._carried, since, now, self._connected)
         )
 
     def _close(self) -> None:

@@ -71,7 +71,7 @@ class Chaos:
     def _victim(self) -> int:
         workers = self.server.workers
         if not workers:
-            raise AssertionError(f"there is no worker:\n{self.server.describe()[-2000:]}")
+            raise AssertionError("there is no worker")
         return self._draws.choice(workers)
 
     def _strike(self, what: str, pid: int, number: int, within: float) -> None:

@@ -44,11 +44,21 @@ class Call:
     """One request, or one pipelined row of them, on a connection."""
 
     def __init__(self, link: Client, name: str, draws: random.Random) -> None:
-        self.link = link
+        self.use(link)
         self.name = name
         self.draws = draws
         # False once the connection is of no more use.
         self.keeps = True
+
+    def use(self, link: Client) -> None:
+        """Go on over this connection."""
+        self.link = link
+        self._received = link.received
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether any byte has come."""
+        return self.link.received > self._received
 
     def send(self, path: str, method: str = "GET", query: str = "", **fields: str) -> None:
         """Send a head. `path` is the handler's."""
@@ -201,7 +211,7 @@ def slow_reader(call: Call) -> None:
     size = 2 * MIB
     call.keeps = False
     with Client(call.link.address, buffer=SLOW_BUFFER) as link:
-        call.link = link
+        call.use(link)
         call.send("block", query=f"?size={size}")
         response = call.verified(link.head())
         if int(response["Content-Length"]) != size:

@@ -30,8 +30,8 @@ class Failure(NamedTuple):
     # When the request began, and when it had failed.
     since: float
     until: float
-    # When its connection was last known to be alive before.
-    alive: float
+    # When its connection was made.
+    connected: float
 
 
 # An answer before the end of an upload can be lost to the reset that follows it.
@@ -52,7 +52,7 @@ def excuse(
         if failure.until < strike.since:
             continue
         if strike.what == "router":
-            if failure.what in ("reset", "cut") and failure.alive <= strike.until:
+            if failure.what in ("reset", "cut") and failure.connected <= strike.until:
                 return strike
         elif (
             failure.what in allowed
@@ -63,12 +63,15 @@ def excuse(
     return None
 
 
-def beside(failure: Failure, strikes: Iterable[Strike]) -> Failure:
+def beside(
+    failure: Failure, strikes: Iterable[Strike], hands: Mapping[str, Iterable[int]]
+) -> Failure:
     """The failure with a word on what was done when it happened, for the one who looks into it."""
     words = [
         f"{failure.until - strike.since:.3f} s after the {strike.what} {strike.pid} was struck"
         for strike in strikes
-        if -1 < failure.until - strike.since < 20
+        if 0 < failure.until - strike.since < 20
     ]
-    said = "; ".join([f"request {failure.before + 1} of its connection", *words])
+    owners = [f"begun by {pid}" for pid in hands.get(failure.name, ())]
+    said = "; ".join([f"request {failure.before + 1} of its connection", *owners, *words])
     return failure._replace(detail=f"{failure.detail} ({said})")
