@@ -27,10 +27,15 @@ def main() -> int:
     if unknown := set(classes) - set(CLASSES):
         parser.error(f"no worker class: {', '.join(unknown)}; there are {', '.join(CLASSES)}")
 
+    interrupted = False
+
     def stop(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
         directory = options.keep or Path(scratch) / "servers"
         results = run.soak(
@@ -41,7 +46,9 @@ def main() -> int:
             clients=options.clients,
             pause=options.pause,
         )
-    return 1 if summary(results) else 0
+    if summary(results):
+        return 1
+    return 130 if interrupted else 0
 
 
 if __name__ == "__main__":

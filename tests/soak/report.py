@@ -35,19 +35,22 @@ def summary(found: dict[str, tuple[Results, dict[str, int]]]) -> bool:
     table(["class", "requests", "excused", "failed", "crossed", "faults"], rows)
     counts = [[kind, *(f"{results[name].sent[kind]:,}" for name in classes)] for kind in KINDS]
     table(["requests", *classes], counts)
-    done = Counter[str]()
-    for _, events in found.values():
-        done.update(events)
     table(["done to them", *classes], tallied({name: each for name, (_, each) in found.items()}))
     table(["excused", *classes], tallied({name: each.excused for name, each in results.items()}))
     growths(results)
     is_wrong = False
     for name, result in results.items():
-        before = result.rests[first_to_compare(len(result.rests)) - 1]
+        before = result.rests[compared(result)]
         grown = growth.faults(before, result.rests[-1])
         is_wrong = is_wrong or bool(result.failed or result.faults or grown)
         complaints(name, result, grown)
     return is_wrong
+
+
+def compared(result: Results) -> int:
+    """Which of the rests growth is counted from."""
+    rounds = len(result.rests)
+    return min(first_to_compare(rounds), rounds) - 1
 
 
 def tallied(counts: dict[str, dict[str, int]]) -> list[list[str]]:
@@ -60,8 +63,7 @@ def growths(results: dict[str, Results]) -> None:
     """A row for each process of each class."""
     rows = []
     for name, result in results.items():
-        after = first_to_compare(len(result.rests))
-        first, last = result.rests[after - 1], result.rests[-1]
+        first, last = result.rests[compared(result)], result.rests[-1]
         for process in first:
             before, now = first[process], last[process]
             rows.append(

@@ -32,7 +32,7 @@ def soak(
     """Run it: for each class its results, and how often what was done to it.
 
     In the first quarter of the rounds routers are killed as well. A process that is new has not
-    grown, so none is killed later.
+    grown, so none is killed later. After an interruption what the rounds until then have found.
     """
     rounds = max(LEAST_ROUNDS, round(seconds / ROUND))
     stands: list[Stand] = []
@@ -60,10 +60,16 @@ def soak(
             note(f"{time.monotonic() - began:4.0f} s: {'; '.join(map(line, stands))}")
         for stand in stands:
             stand.stop()
+    except KeyboardInterrupt:
+        note("interrupted")
     finally:
         for stand in stands:
             stand.kill()
-    return {stand.name: (stand.results, dict(stand.chaos.done)) for stand in stands}
+    return {
+        stand.name: (stand.results, dict(stand.chaos.done))
+        for stand in stands
+        if stand.results.rests
+    }
 
 
 def line(stand: Stand) -> str:
