@@ -1,6 +1,8 @@
 # Everything a contributor runs. `make help` lists the targets; CONTRIBUTING.md says more.
 PYTHON ?= python3
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 600
+SOAK_CLASSES ?= gthread,gevent,asgi
 # What is served by `make serve`, and where.
 APP ?= demo:app
 BIND ?= 127.0.0.1:8000
@@ -49,6 +51,9 @@ fuzz: need need-fuzz  ## run each fuzz target for FUZZ_SECONDS (60)
 loom: need  ## try every interleaving of the channel's protocol
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --release -p remuda-channel --lib model
 
+soak: build  ## load servers for SOAK_SECONDS (600) while they are reloaded and killed
+	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SOAK_SECONDS) --classes $(SOAK_CLASSES)
+
 wheel: $(TOOLS)  ## one wheel for each Python from 3.10 on that is installed, into dist/
 	@interpreters=$$(.ci/pythons) && echo "wheels for:" $$interpreters && \
 	env -u PYO3_PYTHON $(BIN)/maturin build --quiet --release --out dist --interpreter $$interpreters
@@ -85,4 +90,4 @@ $(BUILT): $(TOOLS) $(RUST)
 
 include bench/bench.mk
 
-.PHONY: help build serve test lint fmt fuzz loom wheel clean need need-lint need-fuzz
+.PHONY: help build serve test lint fmt fuzz loom soak wheel clean need need-lint need-fuzz

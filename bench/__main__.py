@@ -8,12 +8,42 @@ import sys
 import time
 from types import FrameType, ModuleType
 
-from bench import ab, hello, late, machine, memory, mixed, redis, report, stream, trouble
+from bench import (
+    ab,
+    browser,
+    frameworks,
+    hello,
+    late,
+    machine,
+    memory,
+    mixed,
+    open,
+    quota,
+    redis,
+    report,
+    stream,
+    trouble,
+    waits,
+)
 from bench.process import BenchError
 from bench.servers import Server, table
 
 BENCHES: dict[str, ModuleType] = {
-    bench.NAME: bench for bench in (hello, ab, redis, late, memory, mixed, stream)
+    bench.NAME: bench
+    for bench in (
+        hello,
+        browser,
+        frameworks,
+        open,
+        ab,
+        redis,
+        waits,
+        late,
+        quota,
+        memory,
+        mixed,
+        stream,
+    )
 }
 
 
@@ -33,6 +63,13 @@ def arguments() -> argparse.Namespace:
         default=[],
         metavar="NAME",
         help="only servers whose name has this in it (say it several times for several)",
+    )
+    parser.add_argument(
+        "--case",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of `frameworks` only those whose name has this in it, in small letters",
     )
     parser.add_argument("--rounds", type=int, help="rounds, instead of each bench's own number")
     parser.add_argument("--seconds", type=int, help="seconds a run, instead of each bench's own")

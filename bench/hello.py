@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
-from statistics import median
 
-from bench import load, procfs, report
-from bench.process import BenchError, get, serving
+from bench import report, throughput
 from bench.rounds import interleaved
 from bench.servers import Server
+from bench.throughput import CONNECTIONS, Round
 
 NAME = "hello"
 ROUNDS = 5
@@ -49,33 +47,11 @@ TARGETS = [
     ("remuda-asgi", "granian-asgi", 1.3),
 ]
 APPS = {"wsgi": "hello:app", "asgi": "hello_asgi:app", "none": ""}
-BODY = b"Hello, World!\n"
-CONNECTIONS = 64
-WARM_SECONDS = 1
-
-
-@dataclass(frozen=True)
-class Round:
-    """`cpu` is the server's processor time: seconds for the run, all its processes together."""
-
-    result: load.Result
-    cpu: float
-    headers: int
-
-    def __str__(self) -> str:
-        return f"{self.result.rate:,.0f}/s"
 
 
 def measure(server: Server, options: argparse.Namespace) -> Round:
-    with serving(server, APPS[server.interface], core=options.server_core) as running:
-        status, body, headers = get(running.port)
-        if (status, body) != (200, BODY):
-            raise BenchError(f"{server.name} answered {status} {body[:80]!r} to hello")
-        load.wrk(running.port, WARM_SECONDS, CONNECTIONS, options.load_core)
-        pids = running.pids()
-        before = procfs.cpu_seconds(pids)
-        result = load.wrk(running.port, options.seconds or SECONDS, CONNECTIONS, options.load_core)
-        return Round(result, procfs.cpu_seconds(pids) - before, headers)
+    place = throughput.one_core(options)
+    return throughput.measure(server, APPS[server.interface], place, options.seconds or SECONDS)
 
 
 def run(servers: list[Server], options: argparse.Namespace) -> None:
@@ -88,37 +64,6 @@ def run(servers: list[Server], options: argparse.Namespace) -> None:
         "rounds, the servers taking turns; median (least..most). `core` is how much of its core "
         "the server used: below 95% the load or something else on the machine was the limit.",
     )
-    columns = ["server", "requests/s", "p50 ms", "p99 ms", "core", "CPU µs/request"]
-    columns += ["header bytes", "failed"]
-    report.table(columns, [row(name, turns) for name, turns in rounds.items()])
-    ratios(rounds)
-
-
-def row(name: str, turns: list[Round]) -> list[str]:
-    results = [turn.result for turn in turns]
-    return [
-        name,
-        report.spread([result.rate for result in results]),
-        f"{median(result.p50 for result in results):.2f}",
-        f"{median(result.p99 for result in results):.2f}",
-        f"{median(turn.cpu / turn.result.seconds for turn in turns):.0%}",
-        f"{median(turn.cpu / turn.result.requests * 1e6 for turn in turns):.1f}",
-        str(turns[0].headers),
-        str(sum(result.failed for result in results)),
-    ]
-
-
-def ratios(rounds: dict[str, list[Round]]) -> None:
-    rows = []
-    for ours, theirs, least in TARGETS:
-        if ours not in rounds or theirs not in rounds:
-            continue
-        pairs = zip(rounds[ours], rounds[theirs], strict=True)
-        values = [mine.result.rate / other.result.rate for mine, other in pairs]
-        reached = median(values) >= least
-        rows.append(
-            [f"{ours} / {theirs}", report.spread(values, 2), f"{least:g}", report.verdict(reached)]
-        )
-    if rows:
-        print("Ratios of requests/s, round by round:\n")
-        report.table(["pair", "ratio", "at least", "reached"], rows)
+    rows = [throughput.row(name, turns) for name, turns in rounds.items()]
+    report.table(throughput.COLUMNS, rows)
+    throughput.ratios(rounds, TARGETS)

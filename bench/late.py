@@ -1,9 +1,10 @@
-"""Late binding: the fast requests' latency when 1 request in 20 takes 500 ms, at 60 a second."""
+"""Late binding: the fast requests' latency when a few others take 500 ms, in two mixes."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from statistics import median
 
 from bench import load, report
 from bench.process import BenchError, serving
@@ -26,16 +27,36 @@ ROWS = [
     "remuda-sync",
     "remuda-gthread",
 ]
-TARGET_MS = 250.0
-TARGET_OF = "remuda-sync"
-APPS = {"wsgi": "late:app", "asgi": "late_asgi:app"}
+OURS = "remuda-sync"
+# Milliseconds that its p99 may be above the computed one.
+WITHIN_MS = 10.0
 SLOTS = 4
 CONNECTIONS = 32
-RATE = 60
-SHARE = 0.05
 SLOW_SECONDS = 0.5
 # The bound that this seed computes to in 30 s (242 ms) is that of a long run (245 ms).
 FIRST_SEED = 7
+
+
+@dataclass(frozen=True)
+class Mix:
+    """`rate` requests a second: a `share` of them slow, the others compute for `fast_seconds`."""
+
+    title: str
+    wsgi: str
+    asgi: str
+    rate: int
+    share: float
+    fast_seconds: float
+
+    def app(self, server: Server) -> str:
+        return self.wsgi if server.interface == "wsgi" else self.asgi
+
+
+# The slow ones hold as many slots in both: 1.5 of 4.
+MIXES = [
+    Mix("hello", "late:app", "late_asgi:app", 60, 0.05, 0.0),
+    Mix("150 µs of computing", "late:busy", "late_asgi:busy", 600, 0.005, 150e-6),
+]
 
 
 @dataclass(frozen=True)
@@ -46,21 +67,23 @@ class Round:
     def fast(self) -> list[float]:
         return self.seen.latencies["/"]
 
+    def at(self, share: float) -> float:
+        return report.percentile(self.fast, share)
+
     def __str__(self) -> str:
-        middle, tail = (report.percentile(self.fast, share) for share in (0.5, 0.99))
-        return f"p50 {middle:.1f} ms, p99 {tail:.0f} ms"
+        return f"p50 {self.at(0.5):.1f} ms, p99 {self.at(0.99):.0f} ms"
 
 
-def measure(server: Server, turn: int, options: argparse.Namespace) -> Round:
-    with serving(server, APPS[server.interface], workers=SLOTS) as running:
+def measure(server: Server, mix: Mix, turn: int, options: argparse.Namespace) -> Round:
+    with serving(server, mix.app(server), workers=SLOTS) as running:
         seen = load.generate(
             "open",
             running.port,
             None,
             options.seconds or SECONDS,
             f"--connections={CONNECTIONS}",
-            f"--rate={RATE}",
-            f"--share={SHARE}",
+            f"--rate={mix.rate}",
+            f"--share={mix.share}",
             f"--warm={WARM_SECONDS}",
             f"--seed={FIRST_SEED + turn}",
         )
@@ -70,30 +93,41 @@ def measure(server: Server, turn: int, options: argparse.Namespace) -> Round:
 
 
 def run(servers: list[Server], options: argparse.Namespace) -> None:
-    count = options.rounds or ROUNDS
-    rounds = interleaved(NAME, count, servers, lambda server, turn: measure(server, turn, options))
-    report.heading(
-        "Late binding",
-        f"{SLOTS} processes that take one request at a time (waitress: {SLOTS} threads), "
-        f"{CONNECTIONS} keep-alive connections, {RATE} requests/s due at random times (the same "
-        f"for all), {SHARE:.0%} sleep 500 ms; {options.seconds or SECONDS} s, {count} rounds; "
-        "latency in ms of the others, from when each was due; median (least..most) of the rounds. "
-        "The last row is computed: the same requests before one queue that feeds every slot.",
-    )
-    columns = ["server", "requests", "p50", "p90", "p99", "max", "reconnects", "failed"]
-    seconds = options.seconds or SECONDS
-    rows = [row(name, turns) for name, turns in rounds.items()]
-    report.table(columns, [*rows, best([bound(turn, seconds) for turn in range(count)])])
-    if TARGET_OF in rounds:
-        tails = [report.percentile(turn.fast, 0.99) for turn in rounds[TARGET_OF]]
-        reached = report.percentile(tails, 0.5) <= TARGET_MS
-        print(f"{TARGET_OF}'s p99 at most {TARGET_MS:.0f} ms: {report.verdict(reached)}\n")
+    count, seconds = options.rounds or ROUNDS, options.seconds or SECONDS
+    for mix in MIXES:
+        rounds = interleaved(
+            f"{NAME}, {mix.title}",
+            count,
+            servers,
+            lambda server, turn, mix=mix: measure(server, mix, turn, options),
+        )
+        report.heading(
+            f"Late binding, {mix.title}",
+            f"{SLOTS} processes that take one request at a time (waitress: {SLOTS} threads), "
+            f"{CONNECTIONS} keep-alive connections, {mix.rate} requests/s due at random times (the "
+            f"same for all), {mix.share:.1%} sleep 500 ms; {seconds} s, {count} rounds; "
+            "latency in ms of the others, from when each was due; median (least..most) of the "
+            "rounds. The last row is computed: the same requests before one queue that feeds every "
+            "slot.",
+        )
+        columns = ["server", "requests", "p50", "p90", "p99", "max", "reconnects", "failed"]
+        bounds = [bound(mix, turn, seconds) for turn in range(count)]
+        rows = [row(name, turns) for name, turns in rounds.items()]
+        report.table(columns, [*rows, best(bounds)])
+        if OURS in rounds:
+            above = [
+                turn.at(0.99) - report.percentile(latencies, 0.99)
+                for turn, latencies in zip(rounds[OURS], bounds, strict=True)
+            ]
+            reached = report.verdict(median(above) <= WITHIN_MS)
+            said = f"{OURS}'s p99 within {WITHIN_MS:g} ms of the computed: "
+            print(f"{said}{report.spread(above, 1)}, {reached}\n")
 
 
-def bound(turn: int, seconds: int) -> list[float]:
+def bound(mix: Mix, turn: int, seconds: int) -> list[float]:
     """The latencies of the fast ones where one queue feeds the slots and nothing else costs."""
-    due = schedule(FIRST_SEED + turn, WARM_SECONDS + seconds, RATE, "/slow", SHARE)
-    return ideal(due, SLOTS, "/slow", SLOW_SECONDS, WARM_SECONDS)
+    due = schedule(FIRST_SEED + turn, WARM_SECONDS + seconds, mix.rate, "/slow", mix.share)
+    return ideal(due, SLOTS, "/slow", SLOW_SECONDS, WARM_SECONDS, mix.fast_seconds)
 
 
 def best(rounds: list[list[float]]) -> list[str]:
@@ -106,7 +140,7 @@ def best(rounds: list[list[float]]) -> list[str]:
 
 def row(name: str, turns: list[Round]) -> list[str]:
     def at(share: float) -> str:
-        return report.spread([report.percentile(turn.fast, share) for turn in turns], 1)
+        return report.spread([turn.at(share) for turn in turns], 1)
 
     return [
         name,

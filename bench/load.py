@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.paths import ROOT
@@ -53,9 +54,17 @@ def _number(pattern: str, text: str, default: float | None = None) -> float:
     return float(found.group(1))
 
 
-def wrk(port: int, seconds: int, connections: int, core: int | None) -> Result:
-    """wrk with one thread over keep-alive connections."""
+def wrk(
+    port: int,
+    seconds: int,
+    connections: int,
+    core: int | None,
+    fields: Mapping[str, str] | None = None,
+) -> Result:
+    """wrk with one thread over keep-alive connections; `fields` go with each request."""
     load = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    for name, value in (fields or {}).items():
+        load += ["-H", f"{name}: {value}"]
     command = on_core(core, ["wrk", *load, f"http://127.0.0.1:{port}/"])
     return read_wrk(_run(command, seconds + 30))
 
@@ -107,13 +116,18 @@ def read_ab(text: str) -> Result:
 
 @dataclass(frozen=True)
 class Generated:
-    """What our own generator saw: latencies in ms by path, and how the connections fared."""
+    """What our own generator saw: latencies in ms by path, and how the connections fared.
+
+    `late` is the 99th percentile of how late (ms) it was itself; `windows` counts the answers of
+    each tenth of a second.
+    """
 
     latencies: dict[str, list[float]]
     failed: int
     reconnects: int
     late: float
     reasons: dict[str, int]
+    windows: list[int]
 
 
 def generate(mode: str, port: int, core: int | None, seconds: float, *options: str) -> Generated:
@@ -121,6 +135,4 @@ def generate(mode: str, port: int, core: int | None, seconds: float, *options: s
     words = [mode, "--port", str(port), "--seconds", f"{seconds:g}", *options]
     command = on_core(core, [sys.executable, "-m", "bench.generator", *words])
     said = json.loads(_run(command, seconds + 90))
-    return Generated(
-        said["latencies"], said["failed"], said["reconnects"], said["late"], said["reasons"]
-    )
+    return Generated(**said)

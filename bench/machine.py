@@ -39,6 +39,10 @@ PACKAGES = [
     "pyuwsgi",
     "flask",
     "quart",
+    "fastapi",
+    "starlette",
+    "litestar",
+    "django",
     "redis",
 ]
 LIST_VERSIONS = """

@@ -46,7 +46,7 @@ def tail(seen: load.Generated) -> float:
 
 def measure(server: Server, store: int, options: argparse.Namespace) -> Round:
     """Raises BenchError where nothing was answered, or the slow ones were not slow."""
-    environment = {"BENCH_REDIS_URL": process.redis_url(store)}
+    environment = {"BENCH_REDIS_URL": process.redis_url(store, 2 * CLIENTS)}
 
     def generate(port: int, share: float, seconds: int) -> load.Generated:
         words = [f"--connections={CLIENTS}", "--slow=/wait", f"--share={share}"]

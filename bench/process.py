@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Running:
     server: Server
     port: int
     pid: int
+    workdir: Path
 
     def pids(self) -> list[int]:
         return procfs.members(self.pid)
@@ -112,9 +113,9 @@ def session(
 
 
 def wait_until_it_answers(
-    name: str, process: subprocess.Popen[bytes], port: int, log: Path, path: str
+    name: str, process: subprocess.Popen[bytes], port: int, log: Path, path: str, within: float
 ) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + within
     answer = "nothing"
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -144,10 +145,13 @@ def serving(
     ready: str = "/",
     environment: Mapping[str, str] | None = None,
     patience: float = STOP_SECONDS,
+    prefix: Sequence[str] = (),
+    start: float = START_SECONDS,
 ) -> Iterator[Running]:
-    """Run a server until the block ends; `patience` is how long it may take to stop, in seconds.
+    """Run a server until the block ends; `prefix` is a command that runs another one.
 
-    Raises BenchError when it does not answer `ready`.
+    `start` and `patience` are how long it may take to answer and to stop, in seconds. Raises
+    BenchError when it does not answer `ready`.
     """
     variables = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     variables["PYTHONPATH"] = os.pathsep.join(str(path) for path in (APPS, *server.pythonpath))
@@ -155,10 +159,10 @@ def serving(
     with tempfile.TemporaryDirectory(prefix=f"bench-{server.name}-") as directory:
         workdir = Path(directory)
         at = Launch(free_port(), app, workers, threads, workdir)
-        command = on_core(core, server.command(at))
+        command = [*prefix, *on_core(core, server.command(at))]
         with session(command, workdir, variables, patience) as (process, log):
-            wait_until_it_answers(server.name, process, at.port, log, ready)
-            yield Running(server, at.port, process.pid)
+            wait_until_it_answers(server.name, process, at.port, log, ready, start)
+            yield Running(server, at.port, process.pid, workdir)
 
 
 @contextlib.contextmanager
@@ -183,9 +187,10 @@ def redis_server(core: int | None = None) -> Iterator[int]:
             yield port
 
 
-def redis_url(port: int) -> str:
-    """With room for every client at once: redis-py raises beyond 100 connections by itself."""
-    return f"redis://127.0.0.1:{port}/0?max_connections=1000"
+def redis_url(port: int, connections: int | None = None) -> str:
+    """Where it is; `connections` is the limit of redis-py's pool, beyond which it raises."""
+    limit = "" if connections is None else f"?max_connections={connections}"
+    return f"redis://127.0.0.1:{port}/0{limit}"
 
 
 def redis_command(port: int, *words: str) -> bytes:

@@ -27,17 +27,26 @@ def schedule(seed: int, seconds: float, rate: float, slow: str, share: float) ->
     return found
 
 
-def ideal(due: list[Due], slots: int, slow: str, slow_seconds: float, warm: float) -> list[float]:
+def ideal(
+    due: list[Due],
+    slots: int,
+    slow: str,
+    slow_seconds: float,
+    warm: float,
+    fast_seconds: float = 0.0,
+) -> list[float]:
     """Latencies (ms) of the requests that are not slow, where one queue feeds every slot.
 
-    No server with as many slots, taking requests in order, can do better. The first `warm`
-    seconds do not count.
+    No server with as many slots, taking requests in order, can do better. `slow_seconds` and
+    `fast_seconds` are how long the two kinds hold their slot. The first `warm` seconds do not
+    count.
     """
     free = [0.0] * slots
     latencies = []
     for request in due:
         begin = max(heapq.heappop(free), request.at)
-        heapq.heappush(free, begin + (slow_seconds if request.path == slow else 0.0))
+        end = begin + (slow_seconds if request.path == slow else fast_seconds)
+        heapq.heappush(free, end)
         if request.path != slow and request.at >= warm:
-            latencies.append((begin - request.at) * 1000)
+            latencies.append((end - request.at) * 1000)
     return latencies

@@ -97,6 +97,11 @@ def test_a_fast_request_waits_for_the_first_slot_that_ends() -> None:
     assert ideal(due, 2, "/slow", 0.5, 0.0) == [125.0, 0.0]
 
 
+def test_what_fast_requests_compute_holds_their_slot() -> None:
+    due = [Due(0.0, "/"), Due(0.0, "/"), Due(0.0, "/slow"), Due(1.0, "/")]
+    assert ideal(due, 1, "/slow", 0.5, 0.0, 0.25) == [250.0, 500.0, 250.0]
+
+
 @contextmanager
 def answering(behave: Callable[[socket.socket], None]) -> Iterator[int]:
     """A server that gives each connection to `behave` in a thread; gives its port."""
@@ -133,10 +138,28 @@ def keep(link: socket.socket) -> None:
 
 def test_the_generator_keeps_its_connections() -> None:
     with answering(keep) as port:
-        said = generate("closed", port, "--seconds=0.3", "--warm=0", "--connections=4")
+        said = generate("closed", port, "--seconds=1.5", "--warm=0", "--connections=4")
     assert len(said["latencies"]["/"]) > 10
     assert len(said["latencies"]["/slow"]) > 0
     assert (said["failed"], said["reconnects"]) == (0, 0)
+    assert sum(said["windows"]) == sum(map(len, said["latencies"].values()))
+
+
+def test_a_generator_that_spins_sends_the_same_requests() -> None:
+    with answering(keep) as port:
+        options = ["--seconds=0.5", "--warm=0", "--connections=4", "--share=0", "--spin"]
+        said = generate("open", port, *options)
+    assert len(said["latencies"]["/"]) == len(schedule(1, 0.5, 60, "/slow", 0))
+    assert said["failed"] == 0
+
+
+def test_a_port_where_nobody_listens_is_a_failure_each_time() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        said = generate("open", port, "--seconds=0.3", "--warm=0", "--connections=2")
+    total = len(schedule(1, 0.3, 60, "/slow", 0.05))
+    assert said["reasons"] == {"connect: Connection refused": total}
 
 
 def test_the_generator_connects_again_to_a_server_that_closes() -> None:

@@ -24,10 +24,14 @@ CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})\r\n")
 
 
 class Lost(Exception):
-    """The connection ended before the answer was complete. `got` is what came of it."""
+    """The connection ended before the answer was complete. `got` is what came of it.
+
+    `why` is the error, "the end", or "nothing" where the server was silent for too long.
+    """
 
     def __init__(self, why: str, got: bytes) -> None:
         super().__init__(f"{why} after {got[:200]!r}")
+        self.why = why
         self.got = got
 
 
@@ -107,6 +111,8 @@ class Client:
             self.socket.close()
             raise
         self.unread = b""
+        # How many bytes have come so far.
+        self.received = 0
 
     def __enter__(self) -> Client:
         return self
@@ -273,4 +279,5 @@ class Client:
             raise Lost("nothing", before) from None
         if not data:
             raise Lost("the end", before)
+        self.received += len(data)
         return data
