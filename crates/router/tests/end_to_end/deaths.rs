@@ -118,10 +118,14 @@ fn only_reads(house: &mut House) {
     let until = Instant::now() + PATIENCE;
     while !house.has_reported("hung") {
         assert!(Instant::now() < until, "it is not found");
-        if worker.has_pending() {
-            std::thread::sleep(Duration::from_millis(5));
-        } else if let Some(frame) = worker.end.requests.peek().unwrap() {
-            worker.end.requests.release(&frame);
+        // One look: what came after it may be pending, and is not to be skipped.
+        match worker.end.requests.peek().unwrap() {
+            Some(frame)
+                if frame.kind != channel::message::REQUEST || !worker.end.requests.is_pending(&frame) =>
+            {
+                worker.end.requests.release(&frame);
+            }
+            _ => std::thread::sleep(Duration::from_millis(5)),
         }
     }
     assert_eq!(house.report("hung")["what"], "it begins nothing that it is given");
